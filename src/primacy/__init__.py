@@ -1,0 +1,1 @@
+"""One primary at a time, and no acknowledged write lost."""

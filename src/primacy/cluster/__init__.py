@@ -1,0 +1,1 @@
+"""The agent beside each database: one pure brain, and thin hands."""

@@ -1,0 +1,1 @@
+"""Raft: one leader a term, one log, majorities decide."""

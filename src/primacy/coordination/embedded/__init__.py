@@ -1,0 +1,1 @@
+"""The Raft-backed store that needs no other service."""

@@ -1,0 +1,1 @@
+"""One contract for databases: observe, clone, follow, seal, promote, fence."""

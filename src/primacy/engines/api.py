@@ -1,0 +1,246 @@
+"""What the brain asks of a database: one contract for all engines.
+
+The agent calls these methods; the engine translates them into its server's own words. Methods
+that can take long (`clone`, `start`, `drain`) are cancellable and leave the engine in a state
+that `observe` describes. Every method is idempotent: after a crash of the agent it is simply
+called again.
+
+    ABSENT --initialise/clone--> STOPPED --start--> RUNNING --kill/crash--> STOPPED
+                                                    HUNG: runs but does not answer in time
+
+Errors: `Unavailable` (the server does not answer, the peer is away: try again), `Conflict` (the
+server is not in the state that the call needs: observe again), `Rejected` (a person must act).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+import msgspec
+
+from primacy.model import ORIGIN, Epoch, Incarnation, NodeId, Position
+
+
+class ServerState(Enum):
+    """What stands between the brain and the data."""
+
+    ABSENT = "no data directory yet"
+    FOREIGN = "a data directory that primacy did not make: it is never touched"
+    STOPPED = "data, and no server process"
+    RUNNING = "the server answers"
+    HUNG = "a server process that does not answer within the deadline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replication:
+    """This node as a receiver."""
+
+    upstream: NodeId | None = None
+    is_receiving: bool = False
+    """The IO thread is connected and reads (MariaDB: `Yes`)."""
+    is_applying: bool = False
+    """The SQL thread runs."""
+    acknowledges: bool = False
+    """What is received is acknowledged to the upstream (semi-synchronous, in effect now)."""
+    error: str | None = None
+    """The applier's or receiver's own words, where it stopped on an error."""
+    is_diverged: bool = False
+    """The error means that this log is no prefix of the upstream's (1236, 1950, 1062, 1032)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """This node as a source."""
+
+    acks: int = 0
+    """How many acknowledgements a commit waits for, in effect now."""
+    receivers: frozenset[NodeId] = frozenset()
+    """Nodes that are attached now."""
+    acknowledging_count: int = 0
+    """How many of the attached ones acknowledge."""
+    waiting_commits: int = 0
+    """Commits that wait for an acknowledgement at this moment: blocked, not hung."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """The database as this moment shows it. Positions are ORIGIN where they are unknown."""
+
+    state: ServerState
+    incarnation: Incarnation | None = None
+    is_read_only: bool = True
+    received: Position = ORIGIN
+    """Durable here, applied or not. On a source: the end of its own log."""
+    applied: Position = ORIGIN
+    position_text: str = ""
+    """The engine's own notation, for people: `0-1-42`."""
+    sealed_epoch: Epoch = Epoch(0)
+    """Below it every sender is refused: the durable note."""
+    following_epoch: Epoch = Epoch(0)
+    """The epoch of the primary that this node was last told to follow; 0: none since its start."""
+    replication: Replication = field(default_factory=Replication)
+    sending: Sending = field(default_factory=Sending)
+    is_cut: bool = False
+    """Its log was cut or rewound since it last was primary: the right of rule 5(a) is gone."""
+    needs_salvage: bool = False
+    """Received data that only a relay log holds: `salvage` before anything else."""
+    heartbeat: int = 0
+    """The number of the newest heartbeat row applied here."""
+    heartbeat_age_s: float = 0.0
+    """Since `heartbeat` last grew here, on this host's monotonic clock."""
+    detail: str = ""
+    """Why the state is what it is, in words."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Of a clone: what is done, in the unit that the label names."""
+
+    label: str
+    done_bytes: int
+    total_bytes: int
+    """0 where it is not known."""
+
+
+ProgressSink = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diverged:
+    """What an old primary had that the new history has not."""
+
+    count: int = 0
+    """Transactions."""
+    path: str = ""
+    """Where they were saved as SQL; empty where there are none."""
+    is_certain: bool = True
+    """False where the logs could not be read to the end; `path` then says how far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """Where an epoch begins: its primary and the sequence of its epoch row."""
+
+    epoch: Epoch
+    node: NodeId
+    first_sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What an engine keeps, as data. Everything else is refused at start."""
+
+    name: str
+    acks: frozenset[str]
+    """The values of `durability.acks` that it keeps, as text."""
+    ack_on: frozenset[str]
+    alternative: str
+    """The engine to name to somebody who wants more."""
+
+
+class Engine(Protocol):
+    """One database server on this host."""
+
+    capabilities: Capabilities
+
+    async def observe(self) -> Observation:
+        """Within its deadline, always; a server that does not answer is reported as HUNG."""
+        ...
+
+    # -- life of the server
+
+    async def initialise(self) -> None:
+        """ABSENT -> STOPPED: an empty database with a new incarnation, its accounts and tables."""
+        ...
+
+    async def clone(self, donor: NodeId, progress: ProgressSink) -> None:
+        """Any -> STOPPED: a copy of the donor's data with a new incarnation. The old data
+        directory is kept aside until `forget_old_data`. Cancelled: the old one stands again."""
+        ...
+
+    async def start(self, *, as_primary: bool) -> None:
+        """STOPPED -> RUNNING: read-only, attached to nobody, under a guard. `as_primary` keeps
+        commits that nobody acknowledged; otherwise they are cut (after `save_diverged`)."""
+        ...
+
+    async def stop(self) -> None:
+        """A clean stop of a replica. On a source whose commits wait it kills instead."""
+        ...
+
+    async def kill(self) -> None:
+        """SIGKILL, and wait until every process is gone."""
+        ...
+
+    async def forget_old_data(self) -> None:
+        """The node is a healthy replica: what `clone` or a rejoin kept aside may go."""
+        ...
+
+    # -- as a replica
+
+    async def salvage(self) -> None:
+        """Apply what only the relay log holds, before any replication thread starts."""
+        ...
+
+    async def seal(self, epoch: Epoch) -> Observation:
+        """In this order: durably note "below `epoch` refused"; stop receiving; return how far this
+        log goes. Works on a STOPPED or HUNG server too (a hung one is killed and its relay log
+        read), but never before the last position that was published is there again."""
+        ...
+
+    async def follow(self, primary: NodeId, epoch: Epoch, *, acknowledge: bool) -> None:
+        """Note "below `epoch` refused", apply the own received tail, attach to `primary`.
+        `Conflict` where `epoch` is below the note. Attached already: only `acknowledge` changes."""
+        ...
+
+    async def drain(self) -> None:
+        """Everything received is applied when this returns. Receiving has stopped before."""
+        ...
+
+    async def save_diverged(self, branch: Branch) -> Diverged:
+        """On a STOPPED old primary: read its logs as files, save what is not part of the history
+        that continues at `branch`, and count it."""
+        ...
+
+    # -- as a primary
+
+    async def begin_epoch(self, epoch: Epoch, primary: NodeId) -> int:
+        """Detach from any upstream and durably write the epoch row, doors closed; nobody's
+        acknowledgement is waited for. Returns the row's sequence. Called again: the same row."""
+        ...
+
+    async def set_acks(self, acks: int) -> None:
+        """From now on a commit waits for that many acknowledgements. Lowering it while commits
+        wait would release them: `Conflict`, unless nothing waits."""
+        ...
+
+    async def open_doors(self) -> None:
+        """Accept writes."""
+        ...
+
+    async def close_doors(self) -> int:
+        """Refuse writes; no commit is in flight when this returns. Returns the sequence of the
+        last record. `Unavailable` where that took too long: the doors then are as before."""
+        ...
+
+    async def write_marker(self) -> int:
+        """Append a marker row and return its sequence without waiting for acknowledgements. Where
+        a waiting commit blocks the log: the sequence of the log's end, which is as good, since
+        everything that anybody could have acknowledged so far is at or below it."""
+        ...
+
+    async def exclude(self, node: NodeId) -> None:
+        """From now on `node` cannot attach, and it is not attached: it can acknowledge nothing."""
+        ...
+
+    async def admit(self, node: NodeId) -> None:
+        """Undo `exclude`."""
+        ...
+
+    async def demote(self) -> None:
+        """Doors closed before: stop waiting for acknowledgements, ready to `follow`. `Conflict`
+        where the log moved after `close_doors` or commits still wait: kill instead."""
+        ...
+
+    async def beat(self) -> None:
+        """Write the next heartbeat row (replicated). Blocks while commits block."""
+        ...

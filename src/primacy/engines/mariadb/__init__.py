@@ -1,0 +1,1 @@
+"""MariaDB: the server replicates by itself; primacy decides who may write."""

@@ -1,0 +1,1 @@
+"""The clients' door: which connection goes where."""

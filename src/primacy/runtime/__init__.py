@@ -1,0 +1,1 @@
+"""Machines meet sockets, disks and clocks here, and nowhere else."""
