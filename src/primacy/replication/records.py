@@ -1,0 +1,217 @@
+"""What the store holds about a cluster: the keys, and the value behind each.
+
+The agents write these records and the routers watch them; neither knows the other. All values
+are msgpack of the Structs below, so that two members never disagree about a byte.
+
+key                     value               written by
+cluster/epoch           Epoch               the winner, in the transaction that creates `primary`
+cluster/primary         PrimaryRecord       the winner; bound to its lease, so it ends with it
+cluster/durability      DurabilityRecord    only the holder of `primary`
+cluster/branches/E      BranchRecord        the primary of epoch E, once its epoch row stands
+cluster/seals/NODE      SealNote            that node, after the seal is durable
+cluster/nodes/NODE      NodeStatus          that node's agent: what it sees
+cluster/switchover      SwitchoverRequest   an operator; removed when it ended
+cluster/failover        FailoverRequest     an operator who accepts a loss; removed when used
+cluster/outcomes/ID     RequestOutcome      the primary that ended the request
+cluster/pause           Pause               an operator
+cluster/history/E       HistoryRecord       the primary of epoch E, when its doors opened
+cluster/decisions/NODE/SLOT   Decision      that node's brain; SLOT = its number % DECISIONS_KEPT
+"""
+
+from typing import TypeVar
+
+import msgspec
+
+from primacy.model import ORIGIN, Epoch, Incarnation, Member, NodeId, Position
+
+PREFIX = "cluster/"
+EPOCH_KEY = "cluster/epoch"
+PRIMARY_KEY = "cluster/primary"
+DURABILITY_KEY = "cluster/durability"
+BRANCHES_PREFIX = "cluster/branches/"
+SEALS_PREFIX = "cluster/seals/"
+NODES_PREFIX = "cluster/nodes/"
+SWITCHOVER_KEY = "cluster/switchover"
+FAILOVER_KEY = "cluster/failover"
+OUTCOMES_PREFIX = "cluster/outcomes/"
+PAUSE_KEY = "cluster/pause"
+HISTORY_PREFIX = "cluster/history/"
+DECISIONS_PREFIX = "cluster/decisions/"
+
+DECISIONS_KEPT = 200
+"""Per node, in the store: enough for a bad night; the oldest is overwritten."""
+
+
+class PrimaryRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may be primary. Its doors are open only once a DurabilityRecord of its epoch stands."""
+
+    node: NodeId
+    incarnation: Incarnation
+    epoch: Epoch
+
+
+class DurabilityRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose acknowledgement counts: D of the promotion rule."""
+
+    epoch: Epoch
+    primary: Member
+    acks: int
+    members: tuple[Member, ...]
+    """Sorted by node. The primary is not among them."""
+    is_lossy: bool = False
+    """acks = 0 by policy: a failover may lose, and counts what it lost."""
+    is_degraded: bool = False
+    """acks = 0 because no member answered; the policy asks for more."""
+
+    def names(self, node: NodeId, incarnation: Incarnation | None) -> bool:
+        """Whether this very life of the node is in the sync set."""
+        return any(each.node == node and each.incarnation == incarnation for each in self.members)
+
+
+class BranchRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an epoch begins in the log."""
+
+    epoch: Epoch
+    node: NodeId
+    first_sequence: int
+    """Of its epoch row."""
+
+
+class SealNote(msgspec.Struct, frozen=True, kw_only=True):
+    """A node durably refuses every epoch below `epoch`, has stopped receiving, and got this far."""
+
+    node: NodeId
+    incarnation: Incarnation
+    epoch: Epoch
+    """It counts for exactly this one."""
+    received: Position
+    applied: Position
+    is_cut: bool = False
+    """Its log was cut or rewound since it last was primary."""
+
+
+class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node's agent sees of its own database. Published on change, and each few seconds."""
+
+    node: NodeId
+    incarnation: Incarnation | None = None
+    state: str = "absent"
+    """The name of `engines.api.ServerState`, in lower case."""
+    is_read_only: bool = True
+    received: Position = ORIGIN
+    applied: Position = ORIGIN
+    position_text: str = ""
+    sealed_epoch: Epoch = Epoch(0)
+    following_epoch: Epoch = Epoch(0)
+    upstream: NodeId | None = None
+    is_receiving: bool = False
+    is_applying: bool = False
+    acknowledges: bool = False
+    durability_revision: int = 0
+    """The revision of the durability record that this node last acted on: a node that came to
+    know that it is out can acknowledge nothing by an older belief."""
+    error: str | None = None
+    is_diverged: bool = False
+    is_cut: bool = False
+    waiting_commits: int = 0
+    heartbeat: int = 0
+    heartbeat_age_s: float = 0.0
+    lease_left_s: float | None = None
+    """Only while it holds the primary record."""
+    diverged_count: int = 0
+    """Transactions of a lost branch, saved aside and not yet dismissed by a person."""
+    diverged_path: str = ""
+    doing: str = ""
+    """What the agent is busy with, in words."""
+    blocked_on: tuple[NodeId, ...] = ()
+    """Whom a blocked commit waits for."""
+    wall_s: float = 0.0
+    """When it was published, for people."""
+
+    @property
+    def is_healthy_replica(self) -> bool:
+        return (
+            self.state == "running"
+            and self.is_receiving
+            and self.is_applying
+            and self.error is None
+        )
+
+
+class SwitchoverRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator asks for another primary. Without `target` the best replica is chosen."""
+
+    request_id: str
+    target: NodeId | None = None
+    wall_s: float = 0.0
+
+
+class FailoverRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator gives up what only `accept_loss` may hold (rule 7)."""
+
+    request_id: str
+    accept_loss: tuple[NodeId, ...]
+    wall_s: float = 0.0
+
+
+class RequestOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    request_id: str
+    is_done: bool
+    detail: str
+
+
+class Pause(msgspec.Struct, frozen=True, kw_only=True):
+    """No elections and no rejoins until it is removed; fencing goes on."""
+
+    reason: str = ""
+    wall_s: float = 0.0
+
+
+class HistoryRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """How an epoch came about, with the seconds of each step on the winner's clock."""
+
+    epoch: Epoch
+    node: NodeId
+    kind: str
+    """bootstrap, failover, switchover or restart."""
+    reason: str
+    steps_s: dict[str, float]
+    """Step -> seconds, in order: detection, sealing, catch-up, promotion, epoch-row, opening."""
+    wall_s: float
+    lost_count: int = 0
+    """Transactions that the old primary had and this epoch has not, once they are known."""
+    lost_path: str = ""
+    accepted_loss: tuple[NodeId, ...] = ()
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What a brain decided and why; recorded once, when it changes."""
+
+    node: NodeId
+    number: int
+    action: str
+    reason: str
+    epoch: Epoch
+    wall_s: float
+    steps_s: dict[str, float] = {}
+
+
+R = TypeVar("R")
+
+
+def encoded(record: msgspec.Struct | Epoch) -> bytes:
+    return msgspec.msgpack.encode(record)
+
+
+def decoded(kind: type[R], value: bytes) -> R:
+    """Raises `msgspec.ValidationError` for bytes that are not this record."""
+    return msgspec.msgpack.decode(value, type=kind)
+
+
+def node_key(prefix: str, node: NodeId) -> str:
+    return f"{prefix}{node}"
+
+
+def epoch_key(prefix: str, epoch: Epoch) -> str:
+    """Fixed width, so that keys sort as epochs do."""
+    return f"{prefix}{epoch:012d}"
