@@ -1,1 +1,81 @@
+.DEFAULT_GOAL := help
+# Simulator, servers and linters never run at the same time: figures and timing would suffer.
+.NOTPARALLEL:
+
 PYTHON ?= python3
+ENGINE ?= mariadb
+ARGS ?=
+SEEDS ?= 150
+SOAK_SEEDS ?= 2000
+ROUNDS ?= 10
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+PYTEST := $(BIN)/python -m pytest
+
+help:  ## list these targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+install: $(STAMP)  ## make .venv with everything that requirements.lock pins, checked by hash
+
+$(STAMP): requirements.lock pyproject.toml scripts/make-venv.sh
+	@bash scripts/make-venv.sh "$(PYTHON)"
+	@touch $(STAMP)
+
+system:  ## install MariaDB's packages (Debian, as root); no service is started
+	@bash scripts/install-system.sh
+
+check: lint types layers unit  ## what every commit must pass, under two minutes
+
+lint: install  ## style and banned calls
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install  ## mypy, strict
+	$(BIN)/mypy src tests
+
+layers: install  ## which room may import which
+	PYTHONPATH=src $(BIN)/lint-imports
+
+unit: install  ## pure tests: no network, no server, no real time
+	$(PYTEST) -q tests/unit tests/tidy -m "not integration"
+
+conformance: install  ## one suite per contract, against everything that claims to keep it
+	$(PYTEST) -q tests/conformance -m "not integration"
+
+integration: install system  ## real sockets, disks, signals and servers
+	$(PYTEST) -q tests -m "integration" --durations=10
+
+sim: install  ## a budget of simulator seeds (SEEDS=150), and the seeds that once found a bug
+	$(PYTEST) -q tests/sim -m "not integration"
+	$(BIN)/primacy sim run --seeds $(SEEDS)
+
+test: check conformance sim integration  ## all that CI runs, installs what it needs
+
+soak: install  ## the long simulator run (SOAK_SEEDS=2000), by hand
+	$(BIN)/primacy sim run --seeds $(SOAK_SEEDS)
+
+mutants: install  ## plant each known bug and see the simulator find it
+	$(BIN)/python tests/sim/mutants.py $(ARGS)
+
+demo: install system  ## three servers, one fault after another (ENGINE=mariadb, ARGS="--fault crash")
+	$(BIN)/primacy demo --engine $(ENGINE) $(ARGS)
+
+bench: install system  ## figures beside a floor measured in the same run; never fails on a time
+	$(BIN)/python benchmarks/failover.py --rounds $(ROUNDS) $(ARGS)
+
+golden: install  ## accept what the machines now do; then read the diff
+	REWRITE=1 $(PYTEST) -q tests/unit -k script
+	git diff --stat -- '*/testdata/*'
+
+fix: install  ## format and repair what can be repaired
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: install  ## pin the dependencies of pyproject.toml again, with hashes
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --extra mariadb \
+		--group dev pyproject.toml -o requirements.lock
+
+.PHONY: help install system check lint types layers unit conformance integration sim test soak \
+	mutants demo bench golden fix lock
