@@ -59,6 +59,8 @@ class Sending:
     """Nodes that are attached now."""
     acknowledging_count: int = 0
     """How many of the attached ones acknowledge."""
+    excluded: frozenset[NodeId] = frozenset()
+    """Nodes that `exclude` keeps from attaching."""
     waiting_commits: int = 0
     """Commits that wait for an acknowledgement at this moment: blocked, not hung."""
 
@@ -83,6 +85,8 @@ class Observation:
     sending: Sending = field(default_factory=Sending)
     is_cut: bool = False
     """Its log was cut or rewound since it last was primary: the right of rule 5(a) is gone."""
+    has_old_data: bool = False
+    """A data directory kept aside by a clone: `forget_old_data` removes it."""
     needs_salvage: bool = False
     """Received data that only a relay log holds: `salvage` before anything else."""
     heartbeat: int = 0
@@ -208,9 +212,9 @@ class Engine(Protocol):
         acknowledgement is waited for. Returns the row's sequence. Called again: the same row."""
         ...
 
-    async def set_acks(self, acks: int) -> None:
+    async def set_acks(self, acks: int, *, may_release: bool = False) -> None:
         """From now on a commit waits for that many acknowledgements. Lowering it while commits
-        wait would release them: `Conflict`, unless nothing waits."""
+        wait releases them: `Conflict` unless `may_release` says that the record allows it."""
         ...
 
     async def open_doors(self) -> None:

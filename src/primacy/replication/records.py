@@ -11,6 +11,7 @@ cluster/branches/E      BranchRecord        the primary of epoch E, once its epo
 cluster/seals/NODE      SealNote            that node, after the seal is durable
 cluster/nodes/NODE      NodeStatus          that node's agent: what it sees
 cluster/switchover      SwitchoverRequest   an operator; removed when it ended
+cluster/handover        Handover            the primary, doors closed; taken or withdrawn
 cluster/failover        FailoverRequest     an operator who accepts a loss; removed when used
 cluster/outcomes/ID     RequestOutcome      the primary that ended the request
 cluster/pause           Pause               an operator
@@ -32,6 +33,7 @@ BRANCHES_PREFIX = "cluster/branches/"
 SEALS_PREFIX = "cluster/seals/"
 NODES_PREFIX = "cluster/nodes/"
 SWITCHOVER_KEY = "cluster/switchover"
+HANDOVER_KEY = "cluster/handover"
 FAILOVER_KEY = "cluster/failover"
 OUTCOMES_PREFIX = "cluster/outcomes/"
 PAUSE_KEY = "cluster/pause"
@@ -144,6 +146,19 @@ class SwitchoverRequest(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     target: NodeId | None = None
     wall_s: float = 0.0
+
+
+class Handover(msgspec.Struct, frozen=True, kw_only=True):
+    """The primary has closed its doors at `last_sequence` and offers the lead to `target`.
+
+    Taken by one transaction that creates the next primary record, or withdrawn by the primary;
+    it opens its doors again only after a withdrawal.
+    """
+
+    request_id: str
+    epoch: Epoch
+    target: NodeId
+    last_sequence: int
 
 
 class FailoverRequest(msgspec.Struct, frozen=True, kw_only=True):

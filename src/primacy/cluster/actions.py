@@ -1,0 +1,275 @@
+"""What a brain may ask its hands to do: a closed set. Each action says why.
+
+One action is performed at a time, then the node looks and plans again, so every action is a step
+from any state that the last one may have left behind, a crash in its middle included. The hands
+(`perform`, or the simulator) add no decision of their own.
+"""
+
+from dataclasses import dataclass
+
+from primacy.model import Epoch, NodeId, Revision
+from primacy.replication.records import DurabilityRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """Base: why it is taken, in words, with numbers."""
+
+    reason: str
+
+
+# ---- the server's life
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Initialise(Action):
+    """Make an empty database here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start(Action):
+    as_primary: bool
+    """Keep commits that nobody acknowledged; otherwise they are cut."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill(Action):
+    """SIGKILL the database and see it gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clone(Action):
+    donor: NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Salvage(Action):
+    """Apply what only the relay log holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveDiverged(Action):
+    """Read the stopped server's logs, save what the new history has not, publish the count."""
+
+    epoch: Epoch
+    node: NodeId
+    first_sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetOldData(Action):
+    """A healthy replica again: what was kept aside may go."""
+
+
+# ---- a replica
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal(Action):
+    """Rule 4: note, stop receiving, publish."""
+
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Follow(Action):
+    primary: NodeId
+    epoch: Epoch
+    acknowledge: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demote(Action):
+    """Doors are closed and another record stands: become able to follow; close the page."""
+
+    epoch: Epoch
+    """The one that ends here."""
+
+
+# ---- winning the record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldLease(Action):
+    """Take a lease for a claim that is about to come: a grant costs one round of the store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim(Action):
+    """One transaction: raise the epoch and create the primary record, if nothing moved."""
+
+    epoch: Epoch
+    kind: str
+    """bootstrap, failover, restart (rule 5a) or switchover."""
+    compared_seals: tuple[tuple[NodeId, Revision], ...] = ()
+    handover_mod: Revision = Revision(0)
+    accepted_loss: tuple[NodeId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopt(Action):
+    """The agent restarted under a running primary: go on with its lease."""
+
+    lease: int
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp(Action):
+    """Close the page, see every database process gone, release the lease; in this order."""
+
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropLease(Action):
+    """A lease held for a claim that did not come: nothing is bound to it."""
+
+
+# ---- a primary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm(Action):
+    """Hand the lease's deadline to the guard of a server that was just started."""
+
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain(Action):
+    """Apply all that was received."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginEpoch(Action):
+    """Write the epoch row, doors closed, and record where the epoch's branch begins."""
+
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAcks(Action):
+    acks: int
+    may_release: bool = False
+    """The record already allows fewer: commits that wait may be let go."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark(Action):
+    """Begin a transition: write the marker row that must be acknowledged under `record`."""
+
+    record: DurabilityRecord
+    base_mod: Revision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swap(Action):
+    """Record D' in the place of the record written at `base_mod`, while the claim stands."""
+
+    record: DurabilityRecord
+    base_mod: Revision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abandon(Action):
+    """Forget a transition whose swap was never sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Open(Action):
+    """Own D is recorded: open the page, then the doors."""
+
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exclude(Action):
+    """Cut a member off, so that it can acknowledge nothing any more."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admit(Action):
+    node: NodeId
+
+
+# ---- a switchover
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferHandover(Action):
+    """Close the doors, then offer the lead at the log's last sequence."""
+
+    request_id: str
+    target: NodeId
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawHandover(Action):
+    """Take the offer back; only then open the doors again."""
+
+    request_id: str
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndRequest(Action):
+    """Answer an operator's request and remove it."""
+
+    key: str
+    mod: Revision
+    request_id: str
+    is_done: bool
+
+
+AnyAction = (
+    Initialise
+    | Start
+    | Kill
+    | Clone
+    | Salvage
+    | SaveDiverged
+    | ForgetOldData
+    | Seal
+    | Follow
+    | Demote
+    | HoldLease
+    | Claim
+    | Adopt
+    | GiveUp
+    | DropLease
+    | Arm
+    | Drain
+    | BeginEpoch
+    | SetAcks
+    | Mark
+    | Swap
+    | Abandon
+    | Open
+    | Exclude
+    | Admit
+    | OfferHandover
+    | WithdrawHandover
+    | EndRequest
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The next step, or what this node waits for."""
+
+    action: AnyAction | None
+    reason: str
+    look_again_s: float | None = None
+    """Plan again after this long even if nothing changes; None where only a change matters."""
+
+
+def act(action: AnyAction) -> Plan:
+    return Plan(action=action, reason=action.reason)
+
+
+def wait(reason: str, look_again_s: float | None = None) -> Plan:
+    return Plan(action=None, reason=reason, look_again_s=look_again_s)

@@ -1,0 +1,198 @@
+"""The record names another node: clone from it, rejoin it, follow it; or take the lead over.
+
+Before an old primary's server is started, its logs are read as files and what the new history has
+not is saved and counted. While the durability record still names it as primary, a server that
+would have to be cut stays down: it may be the only one that holds everything.
+"""
+
+from primacy.cluster.actions import (
+    Claim,
+    Clone,
+    Demote,
+    DropLease,
+    Follow,
+    ForgetOldData,
+    GiveUp,
+    HoldLease,
+    Kill,
+    Plan,
+    Salvage,
+    SaveDiverged,
+    Start,
+    act,
+    wait,
+)
+from primacy.cluster.policy import Policy
+from primacy.cluster.view import View
+from primacy.engines.api import ServerState
+from primacy.model import ORIGIN, Epoch, Position
+from primacy.replication.records import PrimaryRecord
+
+ERROR_CONFIRMED_AFTER_S = 1.0
+"""An applier that shows an error for this long is broken: a first sample may be an old one."""
+
+
+def plan_replica(view: View, policy: Policy) -> Plan:
+    record = view.store.primary
+    if record is None:
+        return wait("no primary record")
+    ending = _end_old_epoch(view, record)
+    if ending is not None:
+        return ending
+    match view.engine.state:
+        case ServerState.ABSENT:
+            return _clone(view, record, "this node has no data")
+        case ServerState.STOPPED:
+            return _rejoin(view, record)
+        case ServerState.HUNG:
+            if view.state_for_s < policy.hung_kill_after_s:
+                return wait(
+                    f"the database has not answered for {view.state_for_s:.1f} s",
+                    look_again_s=policy.hung_kill_after_s - view.state_for_s,
+                )
+            return act(Kill(reason=f"the database has not answered for {view.state_for_s:.1f} s"))
+        case ServerState.RUNNING:
+            return _run_as_replica(view, record)
+        case ServerState.FOREIGN:
+            return wait("a data directory that primacy did not make")
+
+
+def _end_old_epoch(view: View, record: PrimaryRecord) -> Plan | None:
+    """This node led an earlier epoch: that must have ended before it does anything else."""
+    lease_epoch = view.lease.epoch if view.lease else Epoch(0)
+    page_epoch = view.page.epoch if view.page.state != "closed" else Epoch(0)
+    old = max(lease_epoch, page_epoch)
+    is_running = view.engine.state in (ServerState.RUNNING, ServerState.HUNG)
+    if old == 0:
+        accepts = is_running and not view.engine.is_read_only
+        return act(Kill(reason=f"it accepts writes, and {record.node} leads")) if accepts else None
+    is_quiet = (
+        view.engine.state is ServerState.RUNNING
+        and view.engine.is_read_only
+        and view.engine.sending.waiting_commits == 0
+    )
+    if is_quiet:
+        return act(
+            Demote(epoch=old, reason=f"{record.node} leads epoch {record.epoch}, doors are closed")
+        )
+    return act(GiveUp(epoch=old, reason=f"{record.node} leads epoch {record.epoch}"))
+
+
+def _clone(view: View, record: PrimaryRecord, why: str) -> Plan:
+    donor = view.store.nodes.get(record.node)
+    is_ready = donor is not None and donor.state == "running"
+    if donor is None or not is_ready or donor.applied.epoch < record.epoch:
+        return wait(f"{why}: it will be cloned once {record.node} has begun epoch {record.epoch}")
+    return act(Clone(donor=record.node, reason=why))
+
+
+def _rejoin(view: View, record: PrimaryRecord) -> Plan:
+    """A stopped server with data."""
+    if view.engine.received == ORIGIN and view.engine.sealed_epoch == 0:
+        return _clone(view, record, "this node's data is blank")
+    branch = view.store.branches.get(record.epoch)
+    if branch is None:
+        return wait(f"{record.node} has not begun epoch {record.epoch} yet")
+    found = view.diverged.get(record.epoch)
+    if found is None:
+        return act(
+            SaveDiverged(
+                epoch=branch.epoch,
+                node=branch.node,
+                first_sequence=branch.first_sequence,
+                reason=f"before the server starts: what does epoch {branch.epoch} not have?",
+            )
+        )
+    if found.count == 0 and found.is_certain:
+        return act(Start(as_primary=True, reason="its log is a part of the new history: no cut"))
+    durability = view.store.durability
+    is_settled = durability is not None and durability.epoch == record.epoch
+    if not is_settled:
+        return wait(
+            f"{found.count} transaction(s) would be cut, and the durability record does not stand"
+            f" for epoch {record.epoch} yet: the server stays down"
+        )
+    return act(
+        Start(
+            as_primary=False,
+            reason=f"{found.count} transaction(s) that nobody acknowledged are saved and cut",
+        )
+    )
+
+
+def _run_as_replica(view: View, record: PrimaryRecord) -> Plan:
+    if view.engine.needs_salvage:
+        return act(Salvage(reason="received data that only the relay log holds comes first"))
+    taking_over = _take_over(view, record)
+    if taking_over is not None:
+        return taking_over
+    replication = view.engine.replication
+    is_attached = (
+        view.engine.following_epoch == record.epoch and replication.upstream == record.node
+    )
+    if is_attached and replication.is_diverged:
+        if view.diverged.get(record.epoch) is None:
+            return act(Kill(reason=f"diverged: {replication.error}; its logs are read first"))
+        return _clone(view, record, f"diverged: {replication.error}")
+    if is_attached and replication.error and view.error_for_s >= ERROR_CONFIRMED_AFTER_S:
+        return _clone(view, record, f"replication is broken: {replication.error}")
+    wanted = _should_acknowledge(view, record)
+    is_mistaken = replication.acknowledges != wanted and (
+        replication.acknowledges or replication.is_receiving
+    )
+    if not is_attached or is_mistaken:
+        verb = "acknowledging" if wanted else "not acknowledging"
+        return act(
+            Follow(
+                primary=record.node,
+                epoch=record.epoch,
+                acknowledge=wanted,
+                reason=f"{record.node} leads epoch {record.epoch}; {verb}",
+            )
+        )
+    if replication.error:
+        return wait(f"replication shows: {replication.error}", ERROR_CONFIRMED_AFTER_S)
+    if view.engine.has_old_data and replication.is_receiving and replication.is_applying:
+        return act(ForgetOldData(reason="a healthy replica again: the old data may go"))
+    return wait(f"follows {record.node} in epoch {record.epoch}")
+
+
+def _should_acknowledge(view: View, record: PrimaryRecord) -> bool:
+    """Only by a record of this very epoch that names this very life of the node."""
+    durability = view.store.durability
+    return (
+        durability is not None
+        and durability.epoch == record.epoch
+        and durability.acks > 0
+        and durability.names(view.node, view.incarnation)
+        and view.engine.replication.error is None
+    )
+
+
+def _take_over(view: View, record: PrimaryRecord) -> Plan | None:
+    """A switchover that names this node: hold a lease early, claim at the offered position."""
+    offer = view.store.handover
+    request = view.store.switchover
+    if offer is not None and offer.target == view.node and offer.epoch == record.epoch:
+        if view.lease is None:
+            return act(HoldLease(reason="the lead is offered to this node"))
+        if view.engine.received < Position(offer.epoch, offer.last_sequence):
+            return wait(
+                f"takes over at sequence {offer.last_sequence}, is at {view.engine.received}",
+                look_again_s=0.02,
+            )
+        return act(
+            Claim(
+                epoch=Epoch(record.epoch + 1),
+                kind="switchover",
+                handover_mod=view.store.handover_mod,
+                reason=f"{record.node} hands over at sequence {offer.last_sequence}",
+            )
+        )
+    if request is not None and request.target == view.node:
+        if view.lease is None:
+            return act(HoldLease(reason="a switchover names this node"))
+        return None
+    if view.lease is not None and view.lease.epoch == 0:
+        return act(DropLease(reason="the switchover that it was taken for is over"))
+    return None

@@ -1,0 +1,67 @@
+"""What the operator wants: one frozen value, the same on every node."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from primacy.model import NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Durability, preferences and patience. Times are seconds on this node's monotonic clock."""
+
+    data_nodes: tuple[NodeId, ...]
+    """Sorted by name; witnesses are not among them."""
+    acks: int = 1
+    """How many replicas must hold a write before its client hears "committed"."""
+    on_timeout: Literal["block", "degrade"] = "block"
+    timeout_s: float = 10.0
+    """How long commits may be blocked before `degrade` acts."""
+    degrade_failover: Literal["refuse", "lossy"] = "refuse"
+    lossy_wait_s: float = 3.0
+    """With acks = 0: how long the old primary has to come back before a loss is risked."""
+    lease_ttl_s: float = 3.0
+    priority: Mapping[NodeId, int] = field(default_factory=dict)
+    """Higher goes first among equally advanced nodes. Absent means 0."""
+    never_promote: frozenset[NodeId] = frozenset()
+
+    member_out_after_s: float = 0.4
+    """A member that has been unfit for this long leaves the sync set, if the rest can carry on."""
+    join_lag_max: int = 1000
+    """Transactions behind at which a replica may come into the sync set."""
+    hung_kill_after_s: float = 10.0
+    """A server that has not answered for this long is killed and started again."""
+    handover_timeout_s: float = 3.0
+    """After it the primary of a switchover withdraws its offer and opens its doors again."""
+
+    @property
+    def return_after_s(self) -> float:
+        """How long replicas go first before the recorded primary returns by rule 5(a)."""
+        return self.lease_ttl_s
+
+    @property
+    def tie_wait_s(self) -> float:
+        """How long an equally advanced node with an earlier name goes first."""
+        return self.lease_ttl_s / 2
+
+    @property
+    def status_stale_after_s(self) -> float:
+        """A node whose status has not changed for this long is taken for silent."""
+        return max(1.5, self.lease_ttl_s)
+
+
+FAILOVERS_BEFORE_BACK_OFF = 3
+BACK_OFF_WINDOW_S = 300.0
+BACK_OFF_FIRST_S = 5.0
+BACK_OFF_MAX_S = 60.0
+"""More than three automatic failovers in five minutes: wait 5 s, doubling to 60 s."""
+
+
+def back_off_s(recent_failover_count: int) -> float:
+    """How long to wait before the next automatic failover; 0 for a calm cluster."""
+    beyond = recent_failover_count - FAILOVERS_BEFORE_BACK_OFF
+    if beyond < 0:
+        return 0.0
+    doubled: float = BACK_OFF_FIRST_S * 2.0**beyond
+    return min(BACK_OFF_MAX_S, doubled)

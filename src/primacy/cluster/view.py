@@ -1,0 +1,134 @@
+"""What this node knows right now: one frozen value, and the only thing that the brain sees.
+
+The agent builds it from the watched store, the observed engine, the guard and its own memory of
+this process. Ages are seconds on this node's monotonic clock, never differences of wall clocks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from primacy.engines.api import Diverged, Observation
+from primacy.model import Epoch, Incarnation, NodeId, Revision
+from primacy.replication.records import (
+    BranchRecord,
+    DurabilityRecord,
+    FailoverRequest,
+    Handover,
+    NodeStatus,
+    Pause,
+    PrimaryRecord,
+    SealNote,
+    SwitchoverRequest,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreView:
+    """The cluster's records as one revision of the store holds them."""
+
+    revision: Revision = Revision(0)
+    epoch: Epoch = Epoch(0)
+    epoch_mod: Revision = Revision(0)
+    primary: PrimaryRecord | None = None
+    primary_mod: Revision = Revision(0)
+    primary_lease: int = 0
+    """The lease that the primary record is bound to."""
+    vacant_for_s: float = 0.0
+    """How long this node has seen no primary record; 0 while there is one."""
+    durability: DurabilityRecord | None = None
+    durability_mod: Revision = Revision(0)
+    seals: Mapping[NodeId, SealNote] = field(default_factory=dict)
+    seal_mods: Mapping[NodeId, Revision] = field(default_factory=dict)
+    nodes: Mapping[NodeId, NodeStatus] = field(default_factory=dict)
+    silent_for_s: Mapping[NodeId, float] = field(default_factory=dict)
+    """Since each node's status last changed in this view."""
+    unfit_for_s: Mapping[NodeId, float] = field(default_factory=dict)
+    """Since each node was last seen as a fit receiver; absent while it is."""
+    branches: Mapping[Epoch, BranchRecord] = field(default_factory=dict)
+    switchover: SwitchoverRequest | None = None
+    switchover_mod: Revision = Revision(0)
+    handover: Handover | None = None
+    handover_mod: Revision = Revision(0)
+    handover_for_s: float = 0.0
+    failover: FailoverRequest | None = None
+    failover_mod: Revision = Revision(0)
+    pause: Pause | None = None
+    recent_failover_count: int = 0
+    """Automatic failovers of the last five minutes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseView:
+    """The lease that this process holds, or believes to hold: `left_s` is by its own deadline."""
+
+    lease: int
+    left_s: float
+    epoch: Epoch
+    """The epoch that was claimed with it; 0 while it is held for a claim to come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageView:
+    """The deadline page, as the guard last wrote it."""
+
+    epoch: Epoch = Epoch(0)
+    state: str = "closed"
+    """closed, armed or open."""
+    closed_epoch: Epoch = Epoch(0)
+    """The highest epoch that is closed for good."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """A change of the sync set that has begun: its marker stands in the log."""
+
+    record: DurabilityRecord
+    """What is to be recorded."""
+    base_mod: Revision
+    """The record that it replaces."""
+    marker_sequence: int
+    is_sent: bool = False
+    """Its swap went to the store and the answer is not known: both records bind until the store
+    shows which stands, so nothing else may be begun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Everything that `plan` looks at."""
+
+    node: NodeId
+    store: StoreView
+    engine: Observation
+    is_store_current: bool = True
+    """The store view was confirmed by a linearizable read or a live watch within one ttl."""
+    lease: LeaseView | None = None
+    page: PageView = field(default_factory=PageView)
+    transition: Transition | None = None
+    diverged: Mapping[Epoch, Diverged] = field(default_factory=dict)
+    """By the epoch whose branch they were compared with: what `save_diverged` found here."""
+    state_for_s: float = 0.0
+    """How long the engine has been in its present state."""
+    error_for_s: float = 0.0
+    """How long replication has shown an error."""
+    blocked_for_s: float = 0.0
+    """How long some commit has been waiting for acknowledgements."""
+    wall_s: float = 0.0
+
+    @property
+    def incarnation(self) -> Incarnation | None:
+        return self.engine.incarnation
+
+    @property
+    def status(self) -> NodeStatus | None:
+        return self.store.nodes.get(self.node)
+
+    def is_fit_receiver(self, node: NodeId, epoch: Epoch) -> bool:
+        """Follows the primary of `epoch` (this node), receives and applies, without an error."""
+        status = self.store.nodes.get(node)
+        return (
+            status is not None
+            and status.is_healthy_replica
+            and status.following_epoch == epoch
+            and status.upstream == self.node
+            and node not in self.store.unfit_for_s
+        )

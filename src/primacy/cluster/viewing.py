@@ -1,0 +1,256 @@
+"""Builds the view: folds the store's records, the engine's observations and the passing of time.
+
+Pure: the caller says what arrived and when. The agent feeds it from a watch, the simulator from
+its model; both get the same `View`.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TypeVar
+
+import msgspec
+
+from primacy.cluster.policy import BACK_OFF_WINDOW_S
+from primacy.cluster.view import LeaseView, PageView, StoreView, Transition, View
+from primacy.coordination.api import Change, KeyValue
+from primacy.engines.api import Diverged, Observation, ServerState
+from primacy.model import Epoch, NodeId, Revision
+from primacy.replication.records import (
+    BRANCHES_PREFIX,
+    DURABILITY_KEY,
+    EPOCH_KEY,
+    FAILOVER_KEY,
+    HANDOVER_KEY,
+    HISTORY_PREFIX,
+    NODES_PREFIX,
+    PAUSE_KEY,
+    PRIMARY_KEY,
+    SEALS_PREFIX,
+    SWITCHOVER_KEY,
+    BranchRecord,
+    DurabilityRecord,
+    FailoverRequest,
+    Handover,
+    HistoryRecord,
+    NodeStatus,
+    Pause,
+    PrimaryRecord,
+    SealNote,
+    SwitchoverRequest,
+    decoded,
+)
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+SINGLE_KEYS: dict[str, tuple[str, type]] = {
+    EPOCH_KEY: ("epoch", int),
+    PRIMARY_KEY: ("primary", PrimaryRecord),
+    DURABILITY_KEY: ("durability", DurabilityRecord),
+    SWITCHOVER_KEY: ("switchover", SwitchoverRequest),
+    HANDOVER_KEY: ("handover", Handover),
+    FAILOVER_KEY: ("failover", FailoverRequest),
+    PAUSE_KEY: ("pause", Pause),
+}
+"""Keys that stand alone: the field of StoreView that holds each, and its type."""
+
+
+class Records:
+    """The cluster's records as this node knows them, and since when."""
+
+    def __init__(self, node: NodeId, now_s: float) -> None:
+        self._node = node
+        self._single: dict[str, tuple[object, KeyValue]] = {}
+        self._seals: dict[NodeId, tuple[SealNote, Revision]] = {}
+        self._nodes: dict[NodeId, NodeStatus] = {}
+        self._branches: dict[Epoch, BranchRecord] = {}
+        self.history: dict[Epoch, tuple[HistoryRecord, Revision]] = {}
+        self.revision = Revision(0)
+        self._changed_at_s: dict[NodeId, float] = {}
+        self._unfit_since_s: dict[NodeId, float] = {}
+        self._vacant_since_s: float | None = now_s
+        self._handover_since_s = now_s
+
+    def load(self, items: Iterable[KeyValue], revision: Revision, now_s: float) -> None:
+        """Everything under the cluster's prefix, read at one revision: replaces what was known."""
+        found = {item.key: item for item in items}
+        gone = [key for key in self._single if key not in found]
+        gone += [f"{SEALS_PREFIX}{node}" for node in self._seals]
+        gone += [f"{NODES_PREFIX}{node}" for node in self._nodes]
+        missing = [Change(key, None) for key in gone if key not in found]
+        self.apply([*missing, *(Change(key, item) for key, item in found.items())], revision, now_s)
+
+    def apply(self, changes: Iterable[Change], revision: Revision, now_s: float) -> None:
+        for change in changes:
+            self._apply_one(change, now_s)
+        self.revision = max(self.revision, revision)
+        self._note_fitness(now_s)
+
+    def _apply_one(self, change: Change, now_s: float) -> None:
+        key, after = change.key, change.after
+        if key in SINGLE_KEYS:
+            self._apply_single(key, after, now_s)
+        elif key.startswith(SEALS_PREFIX):
+            _put(self._seals, NodeId(key[len(SEALS_PREFIX) :]), after, _seal_with_mod)
+        elif key.startswith(NODES_PREFIX):
+            node = NodeId(key[len(NODES_PREFIX) :])
+            self._changed_at_s[node] = now_s
+            _put(self._nodes, node, after, lambda kv: decoded(NodeStatus, kv.value))
+        elif key.startswith(BRANCHES_PREFIX):
+            epoch = Epoch(int(key[len(BRANCHES_PREFIX) :]))
+            _put(self._branches, epoch, after, lambda kv: decoded(BranchRecord, kv.value))
+        elif key.startswith(HISTORY_PREFIX):
+            epoch = Epoch(int(key[len(HISTORY_PREFIX) :]))
+            _put(self.history, epoch, after, lambda kv: (decoded(HistoryRecord, kv.value), kv.mod))
+
+    def _apply_single(self, key: str, after: KeyValue | None, now_s: float) -> None:
+        if after is None:
+            self._single.pop(key, None)
+        else:
+            kind = SINGLE_KEYS[key][1]
+            self._single[key] = (msgspec.msgpack.decode(after.value, type=kind), after)
+        if key == PRIMARY_KEY:
+            if after is not None:
+                self._vacant_since_s = None
+            elif self._vacant_since_s is None:
+                self._vacant_since_s = now_s
+            self._unfit_since_s = {}
+        if key == HANDOVER_KEY:
+            self._handover_since_s = now_s
+
+    def _note_fitness(self, now_s: float) -> None:
+        """Since when each node is no fit receiver of the present primary."""
+        record = self._record(PRIMARY_KEY)
+        epoch = record.epoch if isinstance(record, PrimaryRecord) else Epoch(0)
+        upstream = record.node if isinstance(record, PrimaryRecord) else None
+        for node, status in self._nodes.items():
+            is_fit = (
+                status.is_healthy_replica
+                and status.following_epoch == epoch
+                and status.upstream == upstream
+            )
+            if is_fit:
+                self._unfit_since_s.pop(node, None)
+            else:
+                self._unfit_since_s.setdefault(node, now_s)
+
+    def _record(self, key: str) -> object | None:
+        held = self._single.get(key)
+        return held[0] if held else None
+
+    def _mod(self, key: str) -> Revision:
+        held = self._single.get(key)
+        return held[1].mod if held else Revision(0)
+
+    def view(self, now_s: float, wall_s: float) -> StoreView:
+        primary = self._single.get(PRIMARY_KEY)
+        fields = {name: self._record(key) for key, (name, _) in SINGLE_KEYS.items()}
+        mods = {f"{name}_mod": self._mod(key) for key, (name, _) in SINGLE_KEYS.items()}
+        mods.pop("pause_mod")
+        epoch = fields.pop("epoch")
+        base = StoreView(
+            revision=self.revision,
+            epoch=Epoch(epoch) if isinstance(epoch, int) else Epoch(0),
+            primary_lease=primary[1].lease if primary else 0,
+            vacant_for_s=0.0 if self._vacant_since_s is None else now_s - self._vacant_since_s,
+            seals={node: note for node, (note, _) in self._seals.items()},
+            seal_mods={node: mod for node, (_, mod) in self._seals.items()},
+            nodes=dict(self._nodes),
+            silent_for_s={node: now_s - at_s for node, at_s in self._changed_at_s.items()},
+            unfit_for_s={node: now_s - at_s for node, at_s in self._unfit_since_s.items()},
+            branches=dict(self._branches),
+            handover_for_s=now_s - self._handover_since_s,
+            recent_failover_count=self._recent_failovers(wall_s),
+        )
+        return replace(base, **fields, **mods)  # type: ignore[arg-type]  # SINGLE_KEYS has the types.
+
+    def _recent_failovers(self, wall_s: float) -> int:
+        return sum(
+            1
+            for record, _ in self.history.values()
+            if record.kind in ("failover", "restart")
+            and not record.accepted_loss
+            and wall_s - record.wall_s < BACK_OFF_WINDOW_S
+        )
+
+
+class Sight:
+    """What this node sees of itself: the engine's newest observation and how long things last."""
+
+    def __init__(self, node: NodeId, now_s: float) -> None:
+        self._node = node
+        self.engine = Observation(state=ServerState.ABSENT)
+        self._state_since_s = now_s
+        self._error_since_s: float | None = None
+        self._blocked_since_s: float | None = None
+        self.diverged: dict[Epoch, Diverged] = {}
+        self.transition: Transition | None = None
+        self._opening_since_s: float | None = None
+
+    def observe(self, seen: Observation, now_s: float) -> None:
+        if seen.state is not self.engine.state:
+            self._state_since_s = now_s
+        self._error_since_s = _since(self._error_since_s, seen.replication.error, now_s)
+        self._blocked_since_s = _since(self._blocked_since_s, seen.sending.waiting_commits, now_s)
+        self.engine = seen
+
+    def view(  # One argument for each source of what is known.
+        self,
+        store: StoreView,
+        now_s: float,
+        *,
+        lease: LeaseView | None,
+        page: PageView,
+        is_store_current: bool,
+        wall_s: float,
+    ) -> View:
+        if self.transition is not None and self.transition.base_mod != store.durability_mod:
+            self.transition = None  # Another record stands: it was swapped, or overtaken.
+        opening_s = self._opening_for_s(store, now_s)
+        blocked_s = 0.0 if self._blocked_since_s is None else now_s - self._blocked_since_s
+        return View(
+            node=self._node,
+            store=store,
+            engine=self.engine,
+            is_store_current=is_store_current,
+            lease=lease,
+            page=page,
+            transition=self.transition,
+            diverged=dict(self.diverged),
+            state_for_s=now_s - self._state_since_s,
+            error_for_s=0.0 if self._error_since_s is None else now_s - self._error_since_s,
+            blocked_for_s=max(blocked_s, opening_s),
+            wall_s=wall_s,
+        )
+
+    def _opening_for_s(self, store: StoreView, now_s: float) -> float:
+        """How long this node has been primary without doors: writes are blocked all the while."""
+        record = store.primary
+        is_opening = (
+            record is not None
+            and record.node == self._node
+            and (store.durability is None or store.durability.epoch < record.epoch)
+        )
+        if not is_opening:
+            self._opening_since_s = None
+            return 0.0
+        if self._opening_since_s is None:
+            self._opening_since_s = now_s
+        return now_s - self._opening_since_s
+
+
+def _since(known_s: float | None, is_so: object, now_s: float) -> float | None:
+    if not is_so:
+        return None
+    return now_s if known_s is None else known_s
+
+
+def _seal_with_mod(item: KeyValue) -> tuple[SealNote, Revision]:
+    return decoded(SealNote, item.value), item.mod
+
+
+def _put(held: dict[K, V], key: K, after: KeyValue | None, decode: Callable[[KeyValue], V]) -> None:
+    if after is None:
+        held.pop(key, None)
+    else:
+        held[key] = decode(after)
