@@ -1,1 +1,1 @@
-"""Raft: one leader a term, one log, majorities decide."""
+"""Raft as one pure machine, split by question: who leads, what is agreed, what may be read."""
