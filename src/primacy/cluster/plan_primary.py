@@ -39,6 +39,17 @@ def plan_primary(view: View, policy: Policy) -> Plan:
         return act(SetAcks(acks=record.acks, reason=f"the record says {shown(record)}"))
     if view.store.handover is not None:
         return _during_handover(view, policy)
+    request = view.store.switchover
+    if request is not None and view.page.state == "open" and view.engine.is_read_only:
+        return act(
+            EndRequest(  # An offer that is still on its way compares the request: now it is void.
+                key=SWITCHOVER_KEY,
+                mod=view.store.switchover_mod,
+                request_id=request.request_id,
+                is_done=False,
+                reason="the offer could not be recorded: the doors open again",
+            )
+        )
     if view.page.state != "open" or view.engine.is_read_only:
         return act(Open(epoch=record.epoch, reason=f"own durability record: {shown(record)}"))
     if view.transition is not None:

@@ -117,7 +117,11 @@ def offer_txn(store: StoreView, offer: OfferHandover, last_sequence: int) -> Txn
         last_sequence=last_sequence,
     )
     return Txn(
-        compares=(unchanged(PRIMARY_KEY, store.primary_mod), absent(HANDOVER_KEY)),
+        compares=(
+            unchanged(PRIMARY_KEY, store.primary_mod),
+            unchanged(SWITCHOVER_KEY, store.switchover_mod),
+            absent(HANDOVER_KEY),
+        ),
         then=(Put(HANDOVER_KEY, encoded(handover)),),
     )
 

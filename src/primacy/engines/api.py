@@ -142,10 +142,48 @@ class Capabilities:
     """The engine to name to somebody who wants more."""
 
 
+class Guardian(Protocol):
+    """The guard of the server that runs now, and its deadline page. See `engines.guard`.
+
+    Deadlines are seconds on CLOCK_BOOTTIME. A refused call raises `Conflict` with the reason.
+    """
+
+    confirmed_at_s: float
+    """CLOCK_BOOTTIME of the newest confirmed extension (or arming)."""
+
+    async def arm(self, epoch: Epoch, deadline_s: float) -> None: ...
+
+    async def extend(self, epoch: Epoch, deadline_s: float) -> None: ...
+
+    async def open(self, epoch: Epoch) -> None: ...
+
+    async def close(self, epoch: Epoch) -> None:
+        """Closed is final for the epoch. Where the guard is dead, the agent closes the page."""
+        ...
+
+    async def kill(self) -> None:
+        """Kill the database; returns when its every process and the guard are gone."""
+        ...
+
+    async def wait_exited(self) -> None:
+        """Returns as soon as the database or its guard has exited."""
+        ...
+
+
 class Engine(Protocol):
     """One database server on this host."""
 
     capabilities: Capabilities
+
+    @property
+    def guardian(self) -> Guardian | None:
+        """Of the server that runs now; None while none does."""
+        ...
+
+    async def attach(self) -> bool:
+        """The agent has (re)started: find a server that runs under a guard of this node, say hello
+        to it, and return whether there is one. Called once, before anything else."""
+        ...
 
     async def observe(self) -> Observation:
         """Within its deadline, always; a server that does not answer is reported as HUNG."""
