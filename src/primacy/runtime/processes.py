@@ -114,9 +114,13 @@ class Watched:
         """Return when the process has exited. Any number of tasks may wait."""
         import asyncio  # Here and not above: the guard must not load an event loop.
 
-        if self._exit is None or self._exit.get_loop() is not asyncio.get_running_loop():
-            self._exit = self._listen(asyncio.get_running_loop())
-        await asyncio.shield(self._exit)
+        await asyncio.shield(self.exit_future(asyncio.get_running_loop()))
+
+    def exit_future(self, loop: "asyncio.AbstractEventLoop") -> "asyncio.Future[None]":
+        """Done when the process has exited; cancelled by `close`. One loop for its life."""
+        if self._exit is None:
+            self._exit = self._listen(loop)
+        return self._exit
 
     def close(self) -> None:
         """Stop watching. Tasks that still wait are cancelled."""
