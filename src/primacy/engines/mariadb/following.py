@@ -1,0 +1,161 @@
+"""Attach to a primary: check that the own log is a prefix of its history, then point there.
+
+Promises  A node whose log left the history of the primary is not attached: `Conflict`, and
+          `observe` shows it as diverged.
+Assumes   Each epoch has one writer, which wrote its epoch row first; so (epoch, sequence) says
+          exactly where two logs part.
+"""
+
+from dataclasses import dataclass
+
+from primacy.engines.mariadb.accounts import login, replication_account
+from primacy.engines.mariadb.connection import Connection, Session, Target, rows, value
+from primacy.engines.mariadb.gtid import sequence_of
+from primacy.engines.mariadb.observe import EpochRow, Status, Upstream, read_epochs
+from primacy.engines.mariadb.replica import Receiver, are_threads_down
+from primacy.engines.mariadb.server import LocalServer
+from primacy.engines.mariadb.settings import MariaDbSettings
+from primacy.errors import Conflict
+from primacy.model import Epoch, NodeId, Position
+
+HEARTBEAT_S = 0.5
+"""Of an idle primary to its replicas; a quarter of `slave_net_timeout`."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The log of a primary: where its epochs begin, and how far it goes."""
+
+    epochs: tuple[EpochRow, ...]
+    end: int
+
+    def begins(self, epoch: Epoch) -> EpochRow | None:
+        return next((row for row in self.epochs if row.epoch == epoch), None)
+
+    def end_of(self, epoch: Epoch) -> int:
+        """The last sequence that belongs to `epoch`, or to what came before the first one."""
+        later = [row.sequence for row in self.epochs if row.epoch > epoch]
+        return min(later) - 1 if later else self.end
+
+
+def parting(own_epochs: tuple[EpochRow, ...], own: Position, theirs: History) -> str | None:
+    """Why a log that ends at `own` is no prefix of `theirs`; None where it is one. Pure."""
+    for row in own_epochs:
+        if row.sequence <= own.sequence and theirs.begins(row.epoch) != row:
+            return f"epoch {row.epoch} of {row.node} at {row.sequence} is not in its history"
+    end = theirs.end_of(own.epoch)
+    if own.sequence > end:
+        return f"epoch {own.epoch} ends at {end} there, and at {own.sequence} here"
+    return None
+
+
+class Follower:
+    """Points the local server to a primary."""
+
+    def __init__(self, settings: MariaDbSettings, server: LocalServer, receiver: Receiver) -> None:
+        self._settings = settings
+        self._server = server
+        self._receiver = receiver
+        self._login = login(settings.cluster_secret, replication_account(settings.node))
+        self.refusal: str | None = None
+        """Why the last `attach` found this log diverged; None once one went through."""
+
+    def upstream_node(self, upstream: Upstream | None) -> NodeId | None:
+        """Who the server follows, by its address."""
+        if upstream is None:
+            return None
+        for node, address in self._settings.peers.items():
+            if (address.host, address.port) == (upstream.host, upstream.port):
+                return node
+        return None
+
+    async def attach(self, primary: NodeId, *, acknowledge: bool) -> Position:
+        """Attached and both threads started when this returns. Returns where the own log ended."""
+        status = await self._server.status()
+        upstream = status.upstream
+        is_attached = (
+            upstream is not None
+            and self.upstream_node(upstream) == primary
+            and not upstream.is_io_stopped
+            and not upstream.is_sql_stopped
+        )
+        if is_attached:
+            if acknowledge != await self._server.run(_acknowledges):
+                await self._switch_acknowledging(acknowledge=acknowledge)
+            return status.position_of(status.received_sequence)
+        await self._receiver.settle()
+        status = await self._server.status()
+        await self._check(primary, status)
+        await self._point(primary, status, acknowledge=acknowledge)
+        return status.position_of(status.received_sequence)
+
+    async def history_of(self, primary: NodeId) -> History:
+        """Ask the primary's server. `Unavailable` where it does not answer."""
+        timing = self._settings.timing
+        session = Session(
+            f"history of {primary}",
+            Target(
+                login=self._login,
+                where=self._settings.peer(primary),
+                connect_s=timing.peer_s,
+                read_s=timing.peer_s,
+            ),
+        )
+        try:
+            return await session.run(_read_history, within_s=timing.peer_s)
+        finally:
+            session.reset()
+
+    async def _check(self, primary: NodeId, status: Status) -> None:
+        theirs = await self.history_of(primary)
+        own = status.position_of(status.applied_sequence)
+        why = parting(status.epochs, own, theirs)
+        self.refusal = None if why is None else f"this log is no prefix of {primary}'s: {why}"
+        if self.refusal is not None:
+            raise Conflict(self.refusal, hint="Save what is diverged, then clone this node.")
+
+    async def _point(self, primary: NodeId, status: Status, *, acknowledge: bool) -> None:
+        address = self._settings.peer(primary)
+        is_own_ahead = sequence_of(status.logged_text) > sequence_of(status.replicated_text)
+        # STOP SLAVE first: `settle` has applied everything, so the relay log may go.
+        statements = ["STOP SLAVE"] if status.upstream is not None else []
+        if is_own_ahead:
+            statements.append(f"SET GLOBAL gtid_slave_pos = '{status.logged_text}'")
+        if status.sends_semi_sync and not status.waiting_commits:
+            statements.append("SET GLOBAL rpl_semi_sync_master_enabled = 0")
+        statements += [
+            "SET GLOBAL read_only = 1",
+            f"SET GLOBAL rpl_semi_sync_slave_enabled = {int(acknowledge)}",
+            f"CHANGE MASTER TO MASTER_HOST = '{address.host}', MASTER_PORT = {address.port},"
+            f" MASTER_USER = '{self._login.user}', MASTER_PASSWORD = '{self._login.password}',"
+            f" MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1,"
+            f" MASTER_HEARTBEAT_PERIOD = {HEARTBEAT_S}",
+            "START SLAVE",
+        ]
+        await self._server.execute(*statements)
+
+    async def _switch_acknowledging(self, *, acknowledge: bool) -> None:
+        """It takes effect when the IO thread starts; the SQL thread runs meanwhile."""
+        await self._server.execute(f"SET GLOBAL rpl_semi_sync_slave_enabled = {int(acknowledge)}")
+        await self._receiver.stop_receiving()
+        status = await self._server.status()
+        if are_threads_down(status.upstream):
+            raise Conflict(
+                "the applier stopped meanwhile: starting a thread would lose the relay log",
+                hint="`salvage`, then `follow` again.",
+            )
+        await self._server.execute("START SLAVE IO_THREAD")
+
+
+def _acknowledges(connection: Connection) -> bool:
+    return bool(value(connection, "SELECT @@global.rpl_semi_sync_slave_enabled"))
+
+
+def _read_history(connection: Connection) -> History:
+    # The end first: an epoch row that is written meanwhile then lies beyond it.
+    found = rows(
+        connection,
+        "SELECT @@global.gtid_binlog_pos AS logged, @@global.gtid_slave_pos AS replicated",
+    )[0]
+    end = max(sequence_of(str(found["logged"] or "")), sequence_of(str(found["replicated"] or "")))
+    return History(read_epochs(connection), end)

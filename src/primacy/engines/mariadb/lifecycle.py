@@ -1,0 +1,138 @@
+"""The life of the server: start it in the right role, wait until it answers, end it.
+
+A start may cut. `--init-rpl-role=SLAVE` removes from the binary log what a crashed primary had
+written and nobody acknowledged; `MASTER` keeps it. So SLAVE is given only to a server that led
+and shall not go on leading; a replica always starts as MASTER, which cuts nothing, for what it
+has applied came from a primary.
+"""
+
+import asyncio
+
+import msgspec
+
+from primacy.clock import Clock
+from primacy.engines.api import ServerState
+from primacy.engines.mariadb.connection import Connection, integer, rows
+from primacy.engines.mariadb.directory import Directory
+from primacy.engines.mariadb.notes import NoteFile
+from primacy.engines.mariadb.process import ServerProcess
+from primacy.engines.mariadb.server import LocalServer
+from primacy.engines.mariadb.settings import MariaDbSettings
+from primacy.errors import Conflict, OutcomeUnknown, Rejected, Unavailable
+from primacy.model import Epoch
+
+READY_POLL_S = 0.01
+
+
+class Lifecycle:
+    """Starts and ends the server of one node."""
+
+    def __init__(
+        self,
+        settings: MariaDbSettings,
+        *,
+        directory: Directory,
+        notes: NoteFile,
+        process: ServerProcess,
+        server: LocalServer,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._notes = notes
+        self._process = process
+        self._server = server
+        self._clock = clock
+        self.is_starting = False
+        """Between the launch and the first answer: silent, and not hung."""
+
+    async def start(self, *, as_primary: bool) -> None:
+        """STOPPED -> RUNNING. A server that runs already is left alone."""
+        state, why = self._directory.state()
+        if state is not ServerState.STOPPED:
+            raise Conflict(
+                f"there is nothing to start: {why}", hint="`initialise` or `clone` it first."
+            )
+        if self._process.is_alive():
+            return
+        self._server.forget_connections()
+        notes = self._notes.notes
+        is_to_be_cut = notes.led_epoch > 0 and not as_primary
+        if is_to_be_cut:
+            self._notes.save(msgspec.structs.replace(notes, is_cut=True))
+        await asyncio.to_thread(self._directory.prepare)
+        role = "SLAVE" if is_to_be_cut else "MASTER"
+        self.is_starting = True
+        try:
+            await self._process.start(
+                [
+                    self._settings.server_program,
+                    f"--defaults-file={self._settings.layout.config_file}",
+                    f"--init-rpl-role={role}",
+                ]
+            )
+            await self._ready()
+            await self._take_clone_position()
+        finally:
+            self.is_starting = False
+
+    async def stop(self) -> None:
+        """SIGTERM for a replica; SIGKILL for a source whose commits wait, or one that hangs."""
+        if not self._process.is_alive():
+            return
+        try:
+            status = await self._server.health()
+        except (Unavailable, OutcomeUnknown):
+            await self.kill()
+            return
+        if status.sends_semi_sync and status.waiting_commits:
+            await self.kill()  # A clean stop would commit what nobody acknowledged.
+            return
+        self._server.forget_connections()
+        self._process.terminate()
+        try:
+            async with asyncio.timeout(self._settings.timing.stop_s):
+                await self._process.exited()
+        except TimeoutError:
+            await self.kill()
+
+    async def kill(self) -> None:
+        await self._process.kill()
+        self._server.forget_connections()
+
+    async def _ready(self) -> None:
+        deadline_s = self._clock.now_s() + self._settings.timing.start_s
+        while True:
+            if not self._process.is_alive():
+                raise Rejected(
+                    f"the server ended while it started: {self._directory.last_words()}",
+                    hint=f"Its log is {self._settings.layout.server_log}.",
+                )
+            try:
+                await self._server.run(_answers)
+            except (Unavailable, OutcomeUnknown) as error:
+                if self._clock.now_s() >= deadline_s:
+                    raise Unavailable(
+                        f"no answer {self._settings.timing.start_s:.0f} s after the start",
+                        hint="Crash recovery may still run; its log shows how far.",
+                    ) from error
+                await self._clock.sleep(READY_POLL_S)
+            else:
+                return
+
+    async def _take_clone_position(self) -> None:
+        """A clone brings data and no log: tell the server which transactions it has."""
+        notes = self._notes.notes
+        if not notes.pending_gtid:
+            return
+        await self._server.execute(
+            "RESET MASTER",
+            f"SET GLOBAL gtid_binlog_state = '{notes.pending_gtid}'",
+            f"SET GLOBAL gtid_slave_pos = '{notes.pending_gtid}'",
+        )
+        self._notes.save(msgspec.structs.replace(notes, pending_gtid="", led_epoch=Epoch(0)))
+
+
+def _answers(connection: Connection) -> int:
+    rows(connection, "SELECT 1")
+    return integer(connection, "SELECT COUNT(*) FROM primacy.epochs")

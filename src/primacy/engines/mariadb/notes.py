@@ -1,0 +1,88 @@
+"""What one node must remember whatever happens: a small file, replaced as a whole.
+
+Promises  When `save` has returned, the note is on the disk, file and name: a power cut later
+          cannot undo it. A crash during `save` leaves the old note or the new one.
+"""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from primacy.errors import Corrupt
+from primacy.model import ORIGIN, Epoch, Position
+
+NOTE_NAME = "replication.json"
+FORMAT = 1
+
+
+class Notes(msgspec.Struct, frozen=True, kw_only=True):
+    """The replication state that the server itself does not keep."""
+
+    format: int = FORMAT
+    sealed_epoch: Epoch = Epoch(0)
+    """Every sender below it is refused."""
+    following_epoch: Epoch = Epoch(0)
+    led_epoch: Epoch = Epoch(0)
+    """The last epoch that this node began itself; 0 once it follows another primary."""
+    is_cut: bool = False
+    """The log was cut since this node led."""
+    published: Position = ORIGIN
+    """How far this node has said that its log goes. It neither seals nor acknowledges below."""
+    pending_gtid: str = ""
+    """A clone's position, to be given to the server at its first start."""
+
+
+class NoteFile:
+    """Where the notes are. One task writes them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NOTE_NAME
+        self._notes: Notes | None = None
+
+    @property
+    def notes(self) -> Notes:
+        """As last saved; read from the disk once. `Corrupt` names the file."""
+        if self._notes is None:
+            self._notes = self._read()
+        return self._notes
+
+    def save(self, notes: Notes) -> None:
+        """Blocks for two fsyncs. Nothing is written where nothing changed."""
+        if notes == self.notes:
+            return
+        replace_durably(self._path, msgspec.json.encode(notes))
+        self._notes = notes
+
+    def _read(self) -> Notes:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=Notes)
+        except FileNotFoundError:
+            return Notes()
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise Corrupt(
+                f"{self._path} cannot be read: {error}",
+                hint="It holds what this node has promised. Clone the node anew.",
+            ) from error
+
+
+def replace_durably(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write beside, sync, rename, sync the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

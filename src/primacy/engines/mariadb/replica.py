@@ -1,0 +1,193 @@
+"""This node as a receiver: stop receiving, drain, salvage, follow.
+
+What was acknowledged may stand in the relay log alone, and the server throws its relay log away
+when a thread is started while both are stopped, or when it is pointed elsewhere. So here:
+
+- receiving stops while the applier runs, never the other way round;
+- both threads down with an unapplied relay log: `salvage` reads it as files, before any start;
+- nothing is re-pointed or reset before all that was received is applied.
+
+Source    docs/engines/mariadb.md has the facts behind each step, as observed on 10.11.
+"""
+
+import asyncio
+from dataclasses import replace
+
+from primacy.engines.mariadb.accounts import MAINTENANCE, client_file, login
+from primacy.engines.mariadb.connection import Connection, integer, rows
+from primacy.engines.mariadb.gtid import sequence_of
+from primacy.engines.mariadb.logs import Reading, read_logs, relay_logs, replay
+from primacy.engines.mariadb.notes import replace_durably
+from primacy.engines.mariadb.observe import Status, Upstream, read_upstream
+from primacy.engines.mariadb.server import LocalServer
+from primacy.engines.mariadb.settings import MariaDbSettings
+from primacy.errors import Conflict, Unavailable
+
+STOP_PATIENCE_S = 0.05
+"""A receiver that reads from a live primary stops at once. One that reads from a frozen primary
+stops at its network timeout; killing its thread ends the read."""
+WAIT_STEP_S = 0.5
+"""Of waiting for the applier: between the steps its errors are looked at."""
+SEAL_DRAIN_S = 0.2
+"""A healthy applier is through by then; else the relay log is read for epoch rows."""
+
+
+class Receiver:
+    """The replication threads of this node's server."""
+
+    def __init__(self, settings: MariaDbSettings, server: LocalServer) -> None:
+        self._settings = settings
+        self._server = server
+
+    async def stop_receiving(self) -> None:
+        """The IO thread ends; the SQL thread runs on, so that the relay log is kept."""
+        upstream = await self._server.run(read_upstream)
+        if upstream is None or upstream.is_io_stopped:
+            return
+        if upstream.is_sql_stopped:
+            await self._server.execute("START SLAVE SQL_THREAD")  # Keeps the relay log in use.
+        async with asyncio.TaskGroup() as tasks:
+            stopping = tasks.create_task(self._server.execute("STOP SLAVE IO_THREAD"))
+            done, _ = await asyncio.wait([stopping], timeout=STOP_PATIENCE_S)
+            if not done:
+                await self._server.aside(_kill_receiver)
+
+    async def sealed_status(self) -> Status:
+        """After `stop_receiving`: with every epoch row that was received, applied or not."""
+        status = await self._server.status()
+        if status.received_sequence == status.applied_sequence:
+            return status
+        await self._wait_applied(status, within_s=SEAL_DRAIN_S)
+        status = await self._server.status()
+        if status.received_sequence == status.applied_sequence:
+            return status
+        reading = await self.read_unapplied(status)
+        known = {row.epoch for row in status.epochs}
+        new = tuple(row for row in reading.epochs if row.epoch not in known)
+        return replace(status, epochs=status.epochs + new)
+
+    async def drain(self, *, within_s: float) -> None:
+        """Apply all that was received. `Unavailable`: it takes longer, or the applier fails."""
+        deadline_s = self._server.clock.now_s() + within_s
+        while True:
+            status = await self._server.status()
+            upstream = status.upstream
+            if upstream is None or status.received_sequence == status.applied_sequence:
+                return
+            if upstream.is_sql_stopped:
+                await self._revive_applier(upstream)
+            left_s = deadline_s - self._server.clock.now_s()
+            if left_s <= 0:
+                behind = status.received_sequence - status.applied_sequence
+                raise Unavailable(
+                    f"{behind} received transactions are not applied after {within_s:.0f} s",
+                    hint="The applier goes on. Call again.",
+                )
+            await self._wait_applied(status, within_s=min(left_s, WAIT_STEP_S))
+
+    async def has_unapplied_relay_log(self) -> bool:
+        """With both threads down: does the relay log hold what the tables do not?"""
+        status = await self._server.status()
+        if not are_threads_down(status.upstream):
+            return False
+        if not relay_logs(self._settings.layout.data):
+            return False
+        reading = await self.read_unapplied(status)
+        return reading.last_sequence > status.applied_sequence
+
+    async def read_unapplied(self, status: Status) -> Reading:
+        """The relay log beyond what is applied."""
+        files = relay_logs(self._settings.layout.data)
+        reading = await read_logs(files, start=_applied_text(status))
+        if not reading.is_whole and not reading.transactions:
+            reading = await read_logs(files)  # The logs begin later than what is applied.
+        return reading
+
+    async def salvage(self) -> None:
+        """Apply the relay log as files, then let the server know: both its positions agree."""
+        status = await self._server.status()
+        if not are_threads_down(status.upstream) and status.upstream is not None:
+            raise Conflict(
+                "a replication thread runs, so the relay log is in use",
+                hint="`drain` applies it.",
+            )
+        files = relay_logs(self._settings.layout.data)
+        reading = await self.read_unapplied(status)
+        if reading.last_sequence > status.applied_sequence:
+            into = ["mariadb", f"--defaults-file={self.client_options()}", "--binary-mode"]
+            await replay(files, start=_applied_text(status), into=into)
+        await self.adopt_own_log()
+
+    async def adopt_own_log(self) -> None:
+        """Both threads down: what stands in the own log counts as replicated."""
+        status = await self._server.status()
+        if sequence_of(status.logged_text) > sequence_of(status.replicated_text):
+            await self._server.execute(f"SET GLOBAL gtid_slave_pos = '{status.logged_text}'")
+
+    async def detach(self) -> None:
+        """Forget the upstream. Everything received is applied first, or this raises."""
+        upstream = await self._server.run(read_upstream)
+        if upstream is None:
+            return
+        await self.settle()
+        await self._server.execute("STOP SLAVE", "RESET SLAVE ALL")
+
+    async def settle(self) -> None:
+        """Stop receiving and apply the rest: then the relay log may go."""
+        if await self.has_unapplied_relay_log():
+            await self.salvage()
+        await self.stop_receiving()
+        await self.drain(within_s=self._settings.timing.drain_s)
+
+    def client_options(self) -> str:
+        """The option file for MariaDB's own programs, with the maintenance account."""
+        layout = self._settings.layout
+        path = layout.secrets / "maintenance.cnf"
+        who = login(self._settings.cluster_secret, MAINTENANCE)
+        content = client_file(who, socket=layout.socket, data=layout.data)
+        if not path.exists() or path.read_bytes() != content:
+            replace_durably(path, content)
+        return str(path)
+
+    async def _revive_applier(self, upstream: Upstream) -> None:
+        """The applier stands still although something is left to apply."""
+        if upstream.sql_error_code:
+            raise Unavailable(
+                f"the applier stopped: {upstream.sql_error_code}: {upstream.sql_error}",
+                hint="This node cannot apply what it received. Clone it anew.",
+            )
+        if upstream.is_io_stopped:
+            await self.salvage()
+        else:
+            await self._server.execute("START SLAVE SQL_THREAD")
+
+    async def _wait_applied(self, status: Status, *, within_s: float) -> None:
+        upstream = status.upstream
+        if upstream is None or not upstream.received_text:
+            return
+        text = upstream.received_text
+
+        def ask(connection: Connection) -> int:
+            return integer(connection, "SELECT MASTER_GTID_WAIT(%s, %s)", text, within_s)
+
+        await self._server.run(ask)
+
+
+def are_threads_down(upstream: Upstream | None) -> bool:
+    """There is an upstream, and neither thread runs: a start now would lose the relay log."""
+    return upstream is not None and upstream.is_io_stopped and upstream.is_sql_stopped
+
+
+def _applied_text(status: Status) -> str:
+    is_own_ahead = sequence_of(status.logged_text) > sequence_of(status.replicated_text)
+    return status.logged_text if is_own_ahead else status.replicated_text
+
+
+def _kill_receiver(connection: Connection) -> None:
+    found = rows(
+        connection,
+        "SELECT ID AS id FROM information_schema.PROCESSLIST"
+        " WHERE USER = 'system user' AND COMMAND = 'Slave_IO'",
+    )
+    for row in found:
+        rows(connection, f"KILL {int(str(row['id']))}")

@@ -1,0 +1,142 @@
+"""What one MariaDB engine is told, and where its files are.
+
+STATE_DIR/data/            the server's data directory, with our mark `primacy.json` in it
+STATE_DIR/run/             the unix socket and the pid file
+STATE_DIR/secrets/         passwords, 0600
+STATE_DIR/notes/           what must survive a crash of the agent (notes.py)
+STATE_DIR/old-data/        what a clone set aside
+STATE_DIR/diverged/        transactions that lost their place in the history
+STATE_DIR/server.cnf, server.log
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from primacy.errors import Rejected
+from primacy.model import Address, NodeId
+
+SOCKET_PATH_BYTES_MAX = 107
+"""The kernel's limit for the path of a unix socket."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long the engine waits for its server."""
+
+    health_s: float = 1.0
+    """A server that has not answered `observe` by then is hung."""
+    connect_s: float = 1.0
+    command_s: float = 10.0
+    """One statement of a command; a disk that is slow but alive must fit."""
+    drain_s: float = 30.0
+    """To apply the received tail before re-pointing; afterwards the call is made again."""
+    close_doors_s: float = 4.0
+    start_s: float = 600.0
+    """Crash recovery grows with the redo log that it applies."""
+    stop_s: float = 20.0
+    """A clean stop that takes longer becomes a kill."""
+    peer_s: float = 2.0
+    """A question to another node's server, or to its clone door, for the first answer."""
+    clone_silence_s: float = 30.0
+    """A clone that sends nothing for that long has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the files of one node are."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def old_data(self) -> Path:
+        return self.root / "old-data"
+
+    @property
+    def incoming(self) -> Path:
+        """A data directory that is being made; renamed to `data` when it is whole."""
+        return self.root / "incoming"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def socket(self) -> Path:
+        return self.run / "db.sock"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.run / "db.pid"
+
+    @property
+    def secrets(self) -> Path:
+        return self.root / "secrets"
+
+    @property
+    def notes(self) -> Path:
+        return self.root / "notes"
+
+    @property
+    def diverged(self) -> Path:
+        return self.root / "diverged"
+
+    @property
+    def config_file(self) -> Path:
+        return self.root / "server.cnf"
+
+    @property
+    def server_log(self) -> Path:
+        return self.root / "server.log"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MariaDbSettings:
+    """One node's database. `peers` and `clone_doors` name all data nodes, this one included."""
+
+    cluster: str
+    node: NodeId
+    server_id: int
+    """From 1: the place of the node among the data nodes, sorted by name."""
+    peers: Mapping[NodeId, Address]
+    clone_doors: Mapping[NodeId, Address]
+    state_dir: Path
+    bind_host: str
+    port: int
+    cluster_secret: bytes = field(repr=False)
+    unix_user: str | None = "mysql"
+    """Whom the server runs as when the agent is root; otherwise it runs as the agent's user."""
+    server_program: str = "mariadbd"
+    buffer_pool_bytes: int = 128 * 1024 * 1024
+    connections_max: int = 500
+    log_days: int = 7
+    """Binary logs older than that are removed."""
+    proxy_networks: tuple[str, ...] = ("127.0.0.1/32", "::1/128")
+    """From here the server accepts a PROXY header: the router on this host."""
+    timing: Timing = field(default_factory=Timing)
+
+    def __post_init__(self) -> None:
+        if len(str(self.layout.socket).encode()) > SOCKET_PATH_BYTES_MAX:
+            raise Rejected(
+                f"{self.layout.socket} is too long for a unix socket",
+                hint=f"Choose a state directory whose socket path has at most"
+                f" {SOCKET_PATH_BYTES_MAX} bytes.",
+            )
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.state_dir)
+
+    def peer(self, node: NodeId) -> Address:
+        """`Rejected` for a node that has no database."""
+        address = self.peers.get(node)
+        if address is None:
+            raise Rejected(
+                f"{node} is not a data node of {self.cluster}",
+                hint=f"The data nodes are {', '.join(sorted(self.peers))}.",
+            )
+        return address
