@@ -103,7 +103,9 @@ class Core:
         self._told: tuple[NodeId | None, Term] = (None, Term(0))
         self._is_hard_dirty = False
         self._unsaved_from: int | None = None
-        self._unsaved_snapshot: SnapshotMeta | None = None
+        is_voided = bool(restored.entries) and self.log.last_index == restored.snapshot.index
+        self._unsaved_snapshot = restored.snapshot if is_voided else None
+        """At the start: the crash came between a received snapshot and the restart of the log."""
         self._write_id = 0
         self._hard_write_id = 0
         self._durable_id = 0
