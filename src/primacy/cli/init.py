@@ -1,0 +1,223 @@
+"""`primacy init`: the cluster's file and its secret, and what to do with them.
+
+Promises  Nothing is written where anything is wrong, and no file is ever overwritten.
+"""
+
+import os
+import secrets
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from primacy.cli.format import complain, say, say_json
+from primacy.cli.options import ConfigOption, JsonOption
+from primacy.config import (
+    SECRET_BYTES,
+    Config,
+    ConfigRejected,
+    Problem,
+    parse,
+    path_of,
+    warnings,
+)
+
+PORT_STEP = 10
+"""Between the doors of two nodes on one host."""
+
+BASE_PORTS = {
+    "peer_port": 7101,
+    "store_port": 7102,
+    "clone_port": 7103,
+    "database_port": 3306,
+    "rw_port": 3307,
+    "ro_port": 3308,
+    "peer_router_port": 3309,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the command line asks for."""
+
+    name: str
+    engine: str
+    nodes: tuple[tuple[str, str], ...]
+    """(name, host) of each data node."""
+    witnesses: tuple[tuple[str, str], ...] = ()
+    profile: str = "default"
+    acks: int = 1
+    on_timeout: Literal["block", "degrade"] = "block"
+    state_dir: str = ""
+    is_insecure: bool = False
+
+
+def rendered(wish: Wish) -> str:
+    """The file's text. Nodes that share a host get ports of their own."""
+    lines = [
+        "# One file for the whole cluster, the same on every host. docs/configuration.md has all.",
+        "[cluster]",
+        f"name = {_quoted(wish.name)}",
+        f"engine = {_quoted(wish.engine)}",
+        f"profile = {_quoted(wish.profile)}",
+    ]
+    if wish.state_dir:
+        lines.append(f"state_dir = {_quoted(wish.state_dir)}")
+    if wish.is_insecure:
+        lines.append(
+            "insecure = true  # Traffic between hosts is not encrypted: a trusted LAN only."
+        )
+    lines += ["", "[durability]", f"acks = {wish.acks}", f"on_timeout = {_quoted(wish.on_timeout)}"]
+    seen: dict[str, int] = {}
+    for name, host in (*wish.nodes, *wish.witnesses):
+        lines += ["", f"[nodes.{_key(name)}]", f"host = {_quoted(host)}"]
+        if (name, host) in wish.witnesses:
+            lines.append("database = false  # A witness: it votes and holds no data.")
+        place = seen.get(host, 0)
+        seen[host] = place + 1
+        if place:
+            lines += [f"{key} = {port + PORT_STEP * place}" for key, port in BASE_PORTS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def checked(text: str, directory: Path) -> Config:
+    """The value that the text gives. Raises `ConfigRejected` with every mistake."""
+    config, problems = parse(tomllib.loads(text), directory)
+    if problems or config is None:
+        raise ConfigRejected("the command line", tuple(problems))
+    return config
+
+
+def next_steps(config: Config, path: Path) -> list[str]:
+    """What a person does now, in order."""
+    hosts = sorted({node.host for node in config.nodes.values()})
+    steps: list[str] = []
+    if len(hosts) > 1:
+        steps.append(
+            f"Copy {path.name} and {config.secret_path.name} (mode 0600) into one directory on"
+            f" each of {', '.join(hosts)}."
+        )
+    for name in config.members:
+        node = config.nodes[name]
+        run = f"primacy run --node {name}"
+        router = f"primacy router --node {name}"
+        steps.append(f"On {node.host}: `{run}` and, beside it, `{router}`.")
+    first = config.nodes[config.members[0]]
+    steps.append("Anywhere with both files: `primacy status`.")
+    steps.append(
+        f"Clients write through any node's door, such as {first.rw}; they read at {first.ro}."
+    )
+    return steps
+
+
+def init(  # noqa: PLR0913 - one parameter per option is typer's way.
+    *,
+    name: Annotated[str, typer.Option(help="The cluster's name.")],
+    node: Annotated[list[str], typer.Option(help="NAME=HOST of a data node; once for each.")],
+    witness: Annotated[
+        list[str] | None, typer.Option(help="NAME=HOST of a voter without data.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="mariadb")] = "mariadb",
+    profile: Annotated[str, typer.Option(help="default or fast")] = "default",
+    acks: Annotated[int, typer.Option(help="Replicas that must hold a write: 0 or 1.")] = 1,
+    degrade: Annotated[
+        bool, typer.Option("--degrade", help="Go on without a replica after a while.")
+    ] = False,
+    state_dir: Annotated[str, typer.Option(help="Where every node keeps its data.")] = "",
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow doors beyond loopback without TLS.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the cluster's file and its secret, and say what comes next."""
+    problems: list[Problem] = []
+    nodes = _pairs("--node", node, problems)
+    witnesses = _pairs("--witness", witness or [], problems)
+    path = path_of(config).absolute()
+    if path.exists():
+        problems.append(Problem("--config", repr(str(path)), "exists and is never overwritten"))
+    if problems:
+        raise ConfigRejected("the command line", tuple(problems))
+    is_one_machine = {host for _, host in (*nodes, *witnesses)} <= {"127.0.0.1", "::1", "localhost"}
+    wish = Wish(
+        name=name,
+        engine=engine,
+        nodes=nodes,
+        witnesses=witnesses,
+        profile=profile,
+        acks=acks,
+        on_timeout="degrade" if degrade else "block",
+        state_dir=state_dir or ("state" if is_one_machine else ""),
+        is_insecure=insecure,
+    )
+    text = rendered(wish)
+    made = checked(text, path.parent)
+    is_new_secret = _write_secret(made.secret_path)
+    _write_new(path, text, mode=0o644)
+    steps, said = next_steps(made, path), warnings(made)
+    if as_json:
+        say_json(
+            {
+                "config": str(path),
+                "secret": str(made.secret_path),
+                "is_new_secret": is_new_secret,
+                "warnings": said,
+                "next": steps,
+            }
+        )
+        return
+    kept = "written" if is_new_secret else "kept as it was"
+    say(f"{path} is written, {made.secret_path.name} beside it is {kept}.")
+    for each in said:
+        complain(f"note: {each}")
+    for number, step in enumerate(steps, 1):
+        say(f"{number}. {step}")
+
+
+def _pairs(
+    option: str, given: Sequence[str], problems: list[Problem]
+) -> tuple[tuple[str, str], ...]:
+    pairs: dict[str, str] = {}
+    for each in given:
+        name, equals, host = each.partition("=")
+        if not (name and equals and host):
+            problems.append(Problem(option, repr(each), "must be NAME=HOST, such as a=10.0.0.1"))
+        elif name in pairs:
+            problems.append(Problem(option, repr(each), f"{name} is named already"))
+        pairs[name] = host
+    return tuple(pairs.items())
+
+
+def _write_secret(path: Path) -> bool:
+    """Whether it is new. One that exists is kept: it may be in use."""
+    if path.exists():
+        return False
+    _write_new(path, secrets.token_hex(SECRET_BYTES) + "\n", mode=0o600)
+    return True
+
+
+def _write_new(path: Path, text: str, *, mode: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(opened, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _key(name: str) -> str:
+    return name if name.replace("-", "").replace("_", "").isalnum() else _quoted(name)
+
+
+def _quoted(text: str) -> str:
+    """A basic string of TOML: JSON's escapes are a subset of its own."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return (
+        '"'
+        + "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in escaped)
+        + '"'
+    )

@@ -1,0 +1,378 @@
+"""What the store and its members say about the cluster, as one value; and how it reads. Pure.
+
+Promises  Rows and JSON say the same. Where the store has no majority, the picture says so and
+          shows whatever a member still remembers, marked as old.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import msgspec
+
+from primacy.cli.format import Json, seconds, when
+from primacy.coordination.api import NO_LEASE, KeyValue, LeaseId, StoreStatus
+from primacy.errors import Rejected
+from primacy.model import Epoch, NodeId, Role
+from primacy.replication.records import (
+    DURABILITY_KEY,
+    EPOCH_KEY,
+    FAILOVER_KEY,
+    HISTORY_PREFIX,
+    NODES_PREFIX,
+    PAUSE_KEY,
+    PRIMARY_KEY,
+    SWITCHOVER_KEY,
+    DurabilityRecord,
+    FailoverRequest,
+    HistoryRecord,
+    NodeStatus,
+    Pause,
+    PrimaryRecord,
+    SwitchoverRequest,
+    decoded,
+)
+
+R = TypeVar("R")
+
+STALE_AFTER_S = 15.0
+"""A status older than this, on wall clocks, is marked: its agent publishes every few seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """The cluster as one reader saw it."""
+
+    cluster: str
+    members: tuple[NodeId, ...]
+    witnesses: frozenset[NodeId] = frozenset()
+    read_at_s: float = 0.0
+    """Wall time of the reader."""
+    has_majority: bool = True
+    source: NodeId | None = None
+    """Without a majority: the member whose own, perhaps old, copy this is."""
+    epoch: Epoch = Epoch(0)
+    primary: PrimaryRecord | None = None
+    primary_lease: LeaseId = NO_LEASE
+    durability: DurabilityRecord | None = None
+    nodes: Mapping[NodeId, NodeStatus] = field(default_factory=dict)
+    stores: Mapping[NodeId, StoreStatus] = field(default_factory=dict)
+    """The members that answered."""
+    pause: Pause | None = None
+    switchover: SwitchoverRequest | None = None
+    failover: FailoverRequest | None = None
+    last: HistoryRecord | None = None
+    """How the newest epoch came about."""
+
+    @property
+    def leader(self) -> NodeId | None:
+        """The store's, as the member of the highest term has it."""
+        known = [each for each in self.stores.values() if each.leader is not None]
+        return max(known, key=lambda each: each.term).leader if known else None
+
+    @property
+    def lease_left_s(self) -> float | None:
+        """Of the primary's lease: the store's leader knows best, then the holder."""
+        if self.primary is None:
+            return None
+        for each in self.stores.values():
+            if each.node == each.leader and self.primary_lease in each.lease_left_s:
+                return each.lease_left_s[self.primary_lease]
+        status = self.nodes.get(self.primary.node)
+        return None if status is None else status.lease_left_s
+
+
+def picture_of(base: Picture, items: Sequence[KeyValue]) -> Picture:
+    """`base` with what the cluster's keys say. Keys of no interest here are passed over."""
+    at = {item.key: item for item in items}
+    nodes = [_read(NodeStatus, item) for key, item in at.items() if key.startswith(NODES_PREFIX)]
+    past = [
+        _read(HistoryRecord, item) for key, item in at.items() if key.startswith(HISTORY_PREFIX)
+    ]
+    primary = at.get(PRIMARY_KEY)
+    epoch = at.get(EPOCH_KEY)
+    return replace(
+        base,
+        epoch=Epoch(0) if epoch is None else Epoch(_read(int, epoch)),
+        primary=None if primary is None else _read(PrimaryRecord, primary),
+        primary_lease=NO_LEASE if primary is None else primary.lease,
+        durability=_read_if(DurabilityRecord, at.get(DURABILITY_KEY)),
+        pause=_read_if(Pause, at.get(PAUSE_KEY)),
+        switchover=_read_if(SwitchoverRequest, at.get(SWITCHOVER_KEY)),
+        failover=_read_if(FailoverRequest, at.get(FAILOVER_KEY)),
+        nodes={each.node: each for each in nodes},
+        last=max(past, key=lambda each: each.epoch, default=None),
+    )
+
+
+def role(picture: Picture, node: NodeId) -> Role:
+    if node in picture.witnesses:
+        return Role.WITNESS
+    is_primary = picture.primary is not None and picture.primary.node == node
+    return Role.PRIMARY if is_primary else Role.REPLICA
+
+
+def is_in_sync_set(picture: Picture, node: NodeId) -> bool:
+    status = picture.nodes.get(node)
+    record = picture.durability
+    return record is not None and status is not None and record.names(node, status.incarnation)
+
+
+def behind(picture: Picture, node: NodeId) -> int | None:
+    """Transactions that the primary has and this node has not applied. None: not known."""
+    if picture.primary is None or role(picture, node) is not Role.REPLICA:
+        return None
+    own, primary = picture.nodes.get(node), picture.nodes.get(picture.primary.node)
+    if own is None or primary is None or own.is_diverged:
+        return None
+    return max(0, primary.received.sequence - own.applied.sequence)
+
+
+def health(picture: Picture, node: NodeId) -> str:
+    """`ok`, or what is wrong, in words."""
+    kind, status, store = role(picture, node), picture.nodes.get(node), picture.stores.get(node)
+    if store is None:
+        return "its agent does not answer"
+    if store.excluded_reason is not None:
+        return f"may not vote: {store.excluded_reason}"
+    if kind is Role.WITNESS:
+        return "ok"
+    if status is None:
+        return "its agent has not reported yet"
+    age_s = picture.read_at_s - status.wall_s
+    if age_s > STALE_AFTER_S:
+        return f"silent for {age_s:.0f} s (then: {status.state})"
+    if status.state != "running":
+        return status.state
+    return _primary_health(picture, status) if kind is Role.PRIMARY else _replica_health(status)
+
+
+def problems(picture: Picture) -> list[str]:
+    """What an operator should know first, most urgent first. Empty: all is well."""
+    said: list[str] = []
+    if not picture.has_majority:
+        shown = f"what {picture.source} remembers" if picture.source else "nothing more"
+        said.append(
+            f"the store has no majority: {len(picture.stores)} of {len(picture.members)} members"
+            f" answer. Nothing can be decided or acknowledged; below is {shown}, perhaps old"
+        )
+    elif picture.primary is None:
+        said.append("there is no primary now. `primacy why` says what each node waits for")
+    if picture.pause is not None:
+        why = f" ({picture.pause.reason})" if picture.pause.reason else ""
+        said.append(f"paused since {when(picture.pause.wall_s)}{why}: no failover until `resume`")
+    if picture.durability is not None and picture.durability.is_degraded:
+        said.append("degraded: no replica acknowledges, so a write is on the primary alone")
+    said += [f"{node}: {health(picture, node)}" for node in _unwell(picture)]
+    said += [
+        f"{each.node}: {each.diverged_count} diverged transactions were saved in"
+        f" {each.diverged_path}"
+        for each in picture.nodes.values()
+        if each.diverged_count or each.diverged_path
+    ]
+    if picture.switchover is not None:
+        target = picture.switchover.target or "the best replica"
+        said.append(f"a switchover to {target} is under way")
+    if picture.failover is not None:
+        said.append(f"a failover that accepts the loss of {_names(picture.failover.accept_loss)}")
+    return said
+
+
+COLUMNS = (
+    "node", "role", "state", "health", "epoch", "position", "io", "sql", "behind", "heartbeat",
+    "sync", "store", "doing",
+)  # fmt: skip
+
+
+def rows(picture: Picture) -> list[list[str]]:
+    """One row per node, in the order of `COLUMNS`."""
+    made: list[list[str]] = []
+    for node in picture.members:
+        status, lag = picture.nodes.get(node), behind(picture, node)
+        store = "-" if node not in picture.stores else "follower"
+        made.append(
+            [
+                node,
+                role(picture, node).value,
+                "-" if status is None else status.state,
+                health(picture, node),
+                str(_epoch_of(picture, node)),
+                "-" if status is None else status.position_text or str(status.received),
+                _thread(picture, node, is_io=True),
+                _thread(picture, node, is_io=False),
+                "-" if lag is None else str(lag),
+                _heartbeat(picture, node),
+                "yes" if is_in_sync_set(picture, node) else "-",
+                "leader" if picture.leader == node else store,
+                "" if status is None else status.doing,
+            ]
+        )
+    return made
+
+
+def headline(picture: Picture) -> list[str]:
+    """What the table does not say of single nodes."""
+    primary, record = picture.primary, picture.durability
+    at = "no primary" if primary is None else f"primary {primary.node}"
+    lines = [
+        f"cluster {picture.cluster}: {at}, epoch {picture.epoch},"
+        f" lease left {seconds(picture.lease_left_s)}"
+    ]
+    if record is not None:
+        members = _names(each.node for each in record.members) or "nobody"
+        kind = ", degraded" if record.is_degraded else ", lossy" if record.is_lossy else ""
+        lines.append(f"durability: {record.acks} of {{{members}}} must hold a write{kind}")
+    answering = f"{len(picture.stores)} of {len(picture.members)} members answer"
+    lines.append(f"store: leader {picture.leader or 'unknown'}, {answering}")
+    if picture.last is not None:
+        last = picture.last
+        lost = f"; {last.lost_count} transactions lost" if last.lost_count else ""
+        lines.append(f"last change: {when(last.wall_s)} {last.kind} to {last.node}{lost}")
+    return lines
+
+
+def as_json(picture: Picture) -> dict[str, Json]:
+    """The whole picture for programs. Names are stable."""
+    record, primary = picture.durability, picture.primary
+    return {
+        "cluster": picture.cluster,
+        "epoch": picture.epoch,
+        "primary": None if primary is None else primary.node,
+        "lease_left_s": picture.lease_left_s,
+        "durability": None if record is None else _durability_json(record),
+        "store": {
+            "has_majority": picture.has_majority,
+            "leader": picture.leader,
+            "members": [_store_json(picture, node) for node in picture.members],
+        },
+        "source": picture.source,
+        "is_paused": picture.pause is not None,
+        "switchover": None if picture.switchover is None else picture.switchover.request_id,
+        "failover": None if picture.failover is None else picture.failover.request_id,
+        "problems": problems(picture),
+        "nodes": [_node_json(picture, node) for node in picture.members],
+    }
+
+
+def _node_json(picture: Picture, node: NodeId) -> dict[str, Json]:
+    status, said = picture.nodes.get(node), health(picture, node)
+    shown: dict[str, Json] = {
+        "node": node,
+        "role": role(picture, node).value,
+        "health": said,
+        "is_healthy": said == "ok",
+        "epoch": _epoch_of(picture, node),
+        "behind_transactions": behind(picture, node),
+        "is_in_sync_set": is_in_sync_set(picture, node),
+    }
+    if status is None:
+        return {**shown, "state": None}
+    return {
+        **shown,
+        "state": status.state,
+        "position": status.position_text,
+        "received": str(status.received),
+        "applied": str(status.applied),
+        "is_read_only": status.is_read_only,
+        "io_thread": status.is_receiving,
+        "sql_thread": status.is_applying,
+        "acknowledges": status.acknowledges,
+        "upstream": status.upstream,
+        "error": status.error,
+        "heartbeat_age_s": round(status.heartbeat_age_s, 3),
+        "waiting_commits": status.waiting_commits,
+        "blocked_on": list(status.blocked_on),
+        "diverged_count": status.diverged_count,
+        "diverged_path": status.diverged_path,
+        "doing": status.doing,
+        "reported_at_s": status.wall_s,
+    }
+
+
+def _durability_json(record: DurabilityRecord) -> dict[str, Json]:
+    return {
+        "epoch": record.epoch,
+        "primary": record.primary.node,
+        "acks": record.acks,
+        "members": [each.node for each in record.members],
+        "is_lossy": record.is_lossy,
+        "is_degraded": record.is_degraded,
+    }
+
+
+def _store_json(picture: Picture, node: NodeId) -> dict[str, Json]:
+    store = picture.stores.get(node)
+    if store is None:
+        return {"node": node, "is_reachable": False}
+    return {
+        "node": node,
+        "is_reachable": True,
+        "leader": store.leader,
+        "term": store.term,
+        "commit_index": store.commit_index,
+        "applied_index": store.applied_index,
+        "revision": store.revision,
+        "excluded_reason": store.excluded_reason,
+    }
+
+
+def _primary_health(picture: Picture, status: NodeStatus) -> str:
+    if status.waiting_commits:
+        waiting = _names(status.blocked_on) or "an acknowledgement"
+        return f"blocked: {status.waiting_commits} writes wait for {waiting}"
+    if status.is_read_only or picture.durability is None:
+        return "its doors are closed"
+    if picture.durability.epoch != picture.epoch:
+        return "its doors are not open yet"
+    return "ok"
+
+
+def _replica_health(status: NodeStatus) -> str:
+    if status.is_diverged:
+        return f"diverged: {status.error or 'its log is no prefix of the primary'}"
+    if status.error is not None:
+        return status.error
+    if not status.is_receiving:
+        return "does not receive"
+    return "ok" if status.is_applying else "does not apply"
+
+
+def _unwell(picture: Picture) -> list[NodeId]:
+    return [node for node in picture.members if health(picture, node) != "ok"]
+
+
+def _epoch_of(picture: Picture, node: NodeId) -> int:
+    status = picture.nodes.get(node)
+    return 0 if status is None else status.received.epoch
+
+
+def _thread(picture: Picture, node: NodeId, *, is_io: bool) -> str:
+    status = picture.nodes.get(node)
+    if status is None or role(picture, node) is not Role.REPLICA:
+        return "-"
+    return "yes" if (status.is_receiving if is_io else status.is_applying) else "no"
+
+
+def _heartbeat(picture: Picture, node: NodeId) -> str:
+    status = picture.nodes.get(node)
+    if status is None or role(picture, node) is not Role.REPLICA or status.heartbeat == 0:
+        return "-"
+    return seconds(status.heartbeat_age_s)
+
+
+def _names(nodes: Iterable[str]) -> str:
+    return ", ".join(nodes)
+
+
+def _read(kind: type[R], item: KeyValue) -> R:
+    try:
+        return decoded(kind, item.value)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise Rejected(
+            f"the key {item.key} holds no {kind.__name__} that this version can read: {error}",
+            hint="Use the version of primacy that the cluster runs.",
+        ) from error
+
+
+def _read_if(kind: type[R], item: KeyValue | None) -> R | None:
+    return None if item is None else _read(kind, item)

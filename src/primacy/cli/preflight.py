@@ -1,0 +1,154 @@
+"""Is this host fit for what the file asks of it? Asked before anything is started or written.
+
+Promises  Every mistake at once, each with key, value and rule, and nothing changed on disk.
+Does not  Hold what it checked: a port may be taken a moment later, and the agent then says so.
+          Object to ports that this node's own server or router holds: they outlive an agent.
+"""
+
+import os
+import pwd
+import shutil
+import socket
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from primacy.config import Config, ConfigRejected, Problem
+from primacy.engines.api import ServerState
+from primacy.engines.mariadb.directory import Directory
+from primacy.engines.mariadb.settings import MariaDbSettings
+from primacy.errors import Rejected
+from primacy.model import NodeId
+
+SYSTEM_PROGRAMS = "/usr/local/sbin:/usr/sbin:/sbin"
+"""Where servers are installed, and where a user's PATH often does not look."""
+
+MARIADB_PROGRAMS = {
+    "mariadb-install-db": "mariadb-server",
+    "mariadb-binlog": "mariadb-server",
+    "mariadb-backup": "mariadb-backup",
+    "mbstream": "mariadb-backup",
+}
+"""Program -> Debian's package."""
+
+AGENT_PORTS = ("peer_port", "store_port", "clone_port")
+ROUTER_PORTS = ("rw_port", "ro_port", "peer_router_port")
+
+
+def check_run(config: Config, node: str) -> None:
+    """Raises `ConfigRejected` where `primacy run` could not do its work here."""
+    has_database = config.node(node).database
+    problems = list(_port_problems(config, node, AGENT_PORTS if has_database else AGENT_PORTS[:2]))
+    problems += _state_dir_problems(config, node)
+    if has_database:
+        problems += _port_problems(config, node, ("database_port",), owner="db.pid")
+        problems += _program_problems(config)
+        problems += _data_problems(config, node)
+    if problems:
+        raise ConfigRejected(f"node {node} cannot start here", tuple(problems))
+
+
+def check_router(config: Config, node: str) -> None:
+    """Raises `ConfigRejected` where `primacy router` could not open its doors here."""
+    problems = list(_port_problems(config, node, ROUTER_PORTS))
+    if problems:
+        raise ConfigRejected(f"the router of {node} cannot start here", tuple(problems))
+
+
+def _port_problems(
+    config: Config, node: str, keys: Iterable[str], *, owner: str | None = None
+) -> Iterator[Problem]:
+    """`owner`: the pid file of the process that may hold the port, being this node's own."""
+    host, ports = config.node(node).host, config.node(node).ports()
+    if owner is not None and _is_running(config.state_dir(node) / "run" / owner):
+        return
+    for key in keys:
+        reason = _refusal(host, ports[key])
+        if reason is not None:
+            yield Problem(f"nodes.{node}.{key}", str(ports[key]), f"{host}:{ports[key]}: {reason}")
+
+
+def _refusal(host: str, port: int) -> str | None:
+    """Why nobody could listen there now; None: somebody could."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return None
+
+
+def _is_running(pid_file: Path) -> bool:
+    """Whether the file names a living process whose command line names our directory."""
+    try:
+        pid = int(pid_file.read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return False
+    return str(pid_file.parent.parent).encode() in command
+
+
+def _program_problems(config: Config) -> Iterator[Problem]:
+    programs = {config.mariadb.server: "mariadb-server", **MARIADB_PROGRAMS}
+    missing = sorted(each for each in programs if _program(each) is None)
+    if missing:
+        packages = " ".join(sorted({programs[each] for each in missing}))
+        rule = f"not found. On Debian: apt-get install --no-install-recommends {packages}"
+        yield Problem("MariaDB's programs", ", ".join(missing), rule)
+    if os.geteuid() == 0:
+        try:
+            pwd.getpwnam(config.mariadb.user)
+        except KeyError:
+            yield Problem("mariadb.user", repr(config.mariadb.user), "no such user on this host")
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name) or shutil.which(name, path=SYSTEM_PROGRAMS)
+
+
+def _state_dir_problems(config: Config, node: str) -> Iterator[Problem]:
+    place = config.state_dir(node)
+    key, shown = f"nodes.{node}.state_dir", repr(str(place))
+    standing = next(each for each in (place, *place.parents) if each.exists())
+    if not standing.is_dir():
+        yield Problem(key, shown, f"{standing} is no directory")
+    elif not os.access(standing, os.W_OK | os.X_OK):
+        rule = f"{standing} is not writable for this user. Set cluster.state_dir, or run as root"
+        yield Problem(key, shown, rule)
+    elif os.geteuid() == 0 and config.node(node).database:
+        closed = [each for each in (standing, *standing.parents) if not each.stat().st_mode & 0o001]
+        if closed and not _is_owner(closed, config.mariadb.user):
+            rule = f"{config.mariadb.user}, whom the server runs as, may not enter {closed[-1]}"
+            yield Problem(key, shown, rule)
+
+
+def _is_owner(places: list[Path], user: str) -> bool:
+    return all(each.owner() == user for each in places)
+
+
+def _data_problems(config: Config, node: str) -> Iterator[Problem]:
+    key, place = f"nodes.{node}.state_dir", config.state_dir(node)
+    try:
+        settings = MariaDbSettings(
+            cluster=config.cluster.name,
+            node=NodeId(node),
+            server_id=1,
+            peers={},
+            clone_doors={},
+            state_dir=place,
+            bind_host=config.node(node).host,
+            port=config.node(node).database_port,
+            cluster_secret=b"",
+        )
+        state, reason = Directory(settings).state()
+    except Rejected as error:
+        yield Problem(key, repr(str(place)), str(error))
+    except OSError as error:
+        yield Problem(key, repr(str(place)), (error.strerror or str(error)).lower())
+    else:
+        if state is ServerState.FOREIGN:
+            rule = f"{reason}. It is never touched: move it away, or choose another directory"
+            yield Problem(key, repr(str(place)), rule)

@@ -1,0 +1,62 @@
+"""`run`, `router` and `demo`: the long-lived processes. What they are made of is elsewhere."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from primacy.cli.format import complain
+from primacy.cli.options import ConfigOption, JsonOption, NodeOption, loaded
+from primacy.cli.preflight import check_router, check_run
+from primacy.config import warnings
+
+
+def run(*, node: NodeOption, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """This host's agent: it votes, decides, and keeps its database. Runs until it is stopped.
+
+    Its events go to stderr, one per line; with --json each is one JSON object.
+    """
+    found = loaded(config)
+    check_run(found, node)
+    for each in warnings(found):
+        complain(f"note: {each}")
+    from primacy.cli.agent import run_node
+
+    run_node(found, node, is_json=as_json)
+
+
+def router(*, node: NodeOption, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """This host's doors for clients: `rw` to the primary, `ro` to replicas."""
+    found = loaded(config)
+    check_router(found, node)
+    from primacy.cli.agent import run_router
+
+    run_router(found, node, is_json=as_json)
+
+
+def demo(  # noqa: PLR0913 - one parameter per option is typer's way.
+    *,
+    engine: Annotated[str, typer.Option(help="mariadb")] = "mariadb",
+    fault: Annotated[
+        str, typer.Option(help="crash, host, switchover, laggard, several with commas, or all.")
+    ] = "all",
+    profile: Annotated[Literal["default", "fast"], typer.Option(help="The lease.")] = "default",
+    rounds: Annotated[int, typer.Option(min=1, help="How often each fault.")] = 1,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the directory for a look.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Chooses the victims.")] = None,
+    promote_laggard: Annotated[bool, typer.Option("--promote-laggard", hidden=True)] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Three servers on this machine, one fault after another, and a ledger of every write."""
+    from primacy.cli.demo import DemoOptions, run_demo
+
+    options = DemoOptions(
+        engine=engine,
+        fault=fault,
+        profile=profile,
+        rounds=rounds,
+        is_kept=keep,
+        seed=seed,
+        promote_laggard=promote_laggard,
+        is_json=as_json,
+    )
+    raise typer.Exit(run_demo(options))

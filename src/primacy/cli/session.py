@@ -1,0 +1,31 @@
+"""The commands' way to the store: its client, pointed at the members that the file names."""
+
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from primacy.clock import SystemClock
+from primacy.config import Config
+from primacy.coordination.api import Store
+from primacy.coordination.embedded.client import StoreClient
+from primacy.coordination.guarantees import DeclaredStore
+from primacy.model import NodeId
+
+
+@asynccontextmanager
+async def store_of(config: Config) -> AsyncIterator[DeclaredStore]:
+    """The store, by whichever member leads it."""
+    addresses = {name: config.node(name).store for name in config.members}
+    async with StoreClient(addresses, SystemClock(), random.Random()) as client:
+        yield client
+
+
+@asynccontextmanager
+async def singles_of(config: Config) -> AsyncIterator[Mapping[NodeId, Store]]:
+    """One store per member, each of that member alone: for its own view."""
+    async with AsyncExitStack() as stack:
+        singles: dict[NodeId, Store] = {}
+        for name in config.members:
+            client = StoreClient({name: config.node(name).store}, SystemClock(), random.Random())
+            singles[name] = await stack.enter_async_context(client)
+        yield singles
