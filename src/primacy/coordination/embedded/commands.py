@@ -118,8 +118,9 @@ class Failure(msgspec.Struct, frozen=True, tag=True):
     hint: str = ""
     leader: NodeId | None = None
     """Of NOT_LEADER."""
+    asked: int = 0
     oldest: int = 0
-    """Of COMPACTED: the oldest revision that a watch may start from."""
+    """Both of COMPACTED: the oldest revision is what a watch may start from."""
 
 
 class Committed(msgspec.Struct, frozen=True, tag=True):
