@@ -179,7 +179,7 @@ class Agent:
             if guardian is None:
                 await self._clock.sleep(RETRY_AFTER_S)
                 continue
-            await guardian.wait_exited()
+            await guardian.exited.wait()
             self._events(Event("database-exited", {"node": self._node}))
             await self._observe_once()
             self._wake.set()

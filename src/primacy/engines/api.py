@@ -12,6 +12,7 @@ Errors: `Unavailable` (the server does not answer, the peer is away: try again),
 server is not in the state that the call needs: observe again), `Rejected` (a person must act).
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -143,30 +144,25 @@ class Capabilities:
 
 
 class Guardian(Protocol):
-    """The guard of the server that runs now, and its deadline page. See `engines.guard`.
+    """The guard of the server that runs now, and its deadline page: `engines.guarding.Guarded`.
 
     Deadlines are seconds on CLOCK_BOOTTIME. A refused call raises `Conflict` with the reason.
     """
 
-    confirmed_at_s: float
-    """CLOCK_BOOTTIME of the newest confirmed extension (or arming)."""
+    exited: asyncio.Event
+    """Set at once when the guard or the database has exited."""
 
-    async def arm(self, epoch: Epoch, deadline_s: float) -> None: ...
+    confirmed_at_s: float | None
+    """On `clock.now_s`: when the last confirmed arm or extension was sent; None before the first."""
 
-    async def extend(self, epoch: Epoch, deadline_s: float) -> None: ...
+    async def arm(self, epoch: Epoch, deadline_s: float) -> object: ...
 
-    async def open(self, epoch: Epoch) -> None: ...
+    async def extend(self, epoch: Epoch, deadline_s: float) -> object: ...
 
-    async def close(self, epoch: Epoch) -> None:
-        """Closed is final for the epoch. Where the guard is dead, the agent closes the page."""
-        ...
+    async def open(self, epoch: Epoch) -> object: ...
 
-    async def kill(self) -> None:
-        """Kill the database; returns when its every process and the guard are gone."""
-        ...
-
-    async def wait_exited(self) -> None:
-        """Returns as soon as the database or its guard has exited."""
+    async def close(self, epoch: Epoch) -> object:
+        """Closed is final for the epoch."""
         ...
 
 

@@ -1,0 +1,98 @@
+"""What the demo does inside MariaDB with a plain driver: a table, a user, the rows, checksums."""
+
+import secrets
+
+import pymysql
+
+from primacy.cli.demo_nodes import LOOPBACK, LocalCluster
+from primacy.cli.demo_writers import TABLE, WriterSpec, WritersSpec
+from primacy.errors import Unavailable
+from primacy.model import NodeId
+
+ROUTER_WRITERS = 4
+TIMEOUT_S = 10
+USER = "demo"
+
+
+class MariaDbDemo:
+    """Blocking: call it in a thread."""
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        self._cluster = cluster
+        self._password = secrets.token_hex(16)
+
+    def server_id(self, node: str) -> int:
+        """As the engine numbers them: the place among the data nodes, sorted by name, from 1."""
+        return sorted(self._cluster.nodes).index(NodeId(node)) + 1
+
+    def prepare(self, primary: NodeId) -> None:
+        """The demo's table and user, made by the database's root over its own socket."""
+        socket = self._cluster.nodes[primary].state_dir / "run" / "db.sock"
+        statements = (
+            "CREATE DATABASE IF NOT EXISTS primacy_demo",
+            f"CREATE TABLE IF NOT EXISTS {TABLE} (id BIGINT PRIMARY KEY, door VARCHAR(16) NOT NULL,"
+            " sent_s DOUBLE NOT NULL) ENGINE=InnoDB",
+            f"CREATE USER IF NOT EXISTS '{USER}'@'127.0.0.1' IDENTIFIED BY '{self._password}'",
+            f"GRANT SELECT, INSERT ON primacy_demo.* TO '{USER}'@'127.0.0.1'",
+        )
+        with (
+            pymysql.connect(unix_socket=str(socket), user="root", read_timeout=TIMEOUT_S) as made,
+            made.cursor() as cursor,
+        ):
+            for statement in statements:
+                cursor.execute(statement)
+
+    def writers(self) -> WritersSpec:
+        """Four at the routers' doors, one at each server."""
+        nodes = list(self._cluster.nodes.values())
+        through = [
+            WriterSpec(number, "rw", LOOPBACK, nodes[number % len(nodes)].ports["rw_port"])
+            for number in range(ROUTER_WRITERS)
+        ]
+        direct = [
+            WriterSpec(ROUTER_WRITERS + number, node.name, LOOPBACK, node.ports["database_port"])
+            for number, node in enumerate(nodes)
+        ]
+        return WritersSpec(
+            writers=(*through, *direct),
+            user=USER,
+            password=self._password,
+            ledger=str(self._cluster.root / "ledger"),
+        )
+
+    def rows(self, node: NodeId) -> set[int]:
+        """The ids of all rows that this node's server shows."""
+        return {int(row[0]) for row in self._ask(node, f"SELECT id FROM {TABLE}")}
+
+    def checksums(self) -> dict[NodeId, tuple[int, int]]:
+        """Per node: rows and a checksum of them."""
+        found = {}
+        for node in self._cluster.nodes:
+            ((count, checksum),) = self._ask(
+                node,
+                f"SELECT COUNT(*), COALESCE(BIT_XOR(CRC32(CONCAT_WS(':', id, door, sent_s))), 0)"
+                f" FROM {TABLE}",
+            )
+            found[node] = (int(count), int(checksum))
+        return found
+
+    def _ask(self, node: NodeId, statement: str) -> list[tuple[int, ...]]:
+        port = self._cluster.nodes[node].ports["database_port"]
+        try:
+            with (
+                pymysql.connect(
+                    host=LOOPBACK,
+                    port=port,
+                    user=USER,
+                    password=self._password,
+                    connect_timeout=TIMEOUT_S,
+                    read_timeout=TIMEOUT_S * 3,
+                ) as connection,
+                connection.cursor() as cursor,
+            ):
+                cursor.execute(statement)
+                return list(cursor.fetchall())
+        except (pymysql.err.Error, OSError) as error:
+            raise Unavailable(
+                f"{node} did not answer {statement!r}: {error}", hint="See its log."
+            ) from error

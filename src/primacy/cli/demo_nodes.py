@@ -1,0 +1,211 @@
+"""Three nodes on this machine: real agents, guards, routers and servers, each its own process.
+
+The demo and the tests start them, kill them by their ids and start them again. Nothing here knows
+anything that an operator of three hosts would not know: files, process ids, ports.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from primacy.clock import Clock
+from primacy.errors import Unavailable
+from primacy.model import Address, NodeId
+
+PORT_NAMES = (
+    "peer_port",
+    "store_port",
+    "clone_port",
+    "database_port",
+    "rw_port",
+    "ro_port",
+    "peer_router_port",
+)
+LOOPBACK = "127.0.0.1"
+GONE_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoNode:
+    name: NodeId
+    ports: dict[str, int]
+    state_dir: Path
+
+    def address(self, port: str) -> Address:
+        return Address(LOOPBACK, self.ports[port])
+
+    @property
+    def log(self) -> Path:
+        return self.state_dir / "agent.log"
+
+
+class LocalCluster:
+    """The processes of a cluster whose nodes all live here. Use `stop_all` when done."""
+
+    def __init__(
+        self, root: Path, *, clock: Clock, names: Sequence[str], settings: str = ""
+    ) -> None:
+        self.root = root
+        self._clock = clock
+        self._agents: dict[NodeId, subprocess.Popen[bytes]] = {}
+        ports = iter(free_ports(len(names) * len(PORT_NAMES)))
+        self.nodes = {
+            NodeId(name): DemoNode(
+                name=NodeId(name),
+                ports={port: next(ports) for port in PORT_NAMES},
+                state_dir=root / name,
+            )
+            for name in names
+        }
+        self.config_path = root / "primacy.toml"
+        self._write_config(settings)
+
+    def _write_config(self, settings: str) -> None:
+        lines = [settings.rstrip(), ""]
+        for node in self.nodes.values():
+            lines.append(f"[nodes.{node.name}]")
+            lines.append(f'host = "{LOOPBACK}"')
+            lines.append(f'state_dir = "{node.state_dir}"')
+            lines.extend(f"{port} = {number}" for port, number in node.ports.items())
+            lines.append("")
+        self.config_path.write_text("\n".join(lines))
+        secret = self.root / "primacy.secret"
+        secret.touch(0o600)
+        secret.write_text(secrets.token_hex(32))
+
+    # ---- life and death
+
+    def start(self, node: NodeId) -> None:
+        """Start the node's agent, as its service manager would after a boot."""
+        state_dir = self.nodes[node].state_dir
+        state_dir.mkdir(parents=True, exist_ok=True)
+        with self.nodes[node].log.open("ab") as log:
+            self._agents[node] = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "primacy.cli.main",
+                    "run",
+                    "--config",
+                    str(self.config_path),
+                    "--node",
+                    node,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def start_all(self) -> None:
+        for node in self.nodes:
+            self.start(node)
+
+    def pids(self, node: NodeId) -> dict[str, int]:
+        """What runs of a node now: agent, router, guard, database."""
+        run = self.nodes[node].state_dir / "run"
+        found = {}
+        files = {"agent": "agent.pid", "router": "router.pid", "database": "db.pid"}
+        for part, file in files.items():
+            pid = _live_pid(run / file, of=str(self.root))
+            if pid is not None:
+                found[part] = pid
+        if "database" in found:
+            found["guard"] = _parent_of(found["database"])
+        return found
+
+    def signal_part(self, node: NodeId, part: str, number: signal.Signals) -> None:
+        """Signal one process of a node. `Unavailable` where it does not run."""
+        pid = self.pids(node).get(part)
+        if pid is None:
+            raise Unavailable(f"{node} runs no {part}", hint="Wait until the node is healthy.")
+        os.kill(pid, number)
+
+    def kill_host(self, node: NodeId) -> None:
+        """SIGKILL everything of a node at one instant, as a power cut would."""
+        victims = sorted(self.pids(node).items(), key=lambda each: each[0] != "agent")
+        for _, pid in victims:
+            with _already_gone():
+                os.kill(pid, signal.SIGKILL)
+        self._reap(node)
+
+    def _reap(self, node: NodeId) -> None:
+        agent = self._agents.pop(node, None)
+        if agent is not None:
+            agent.wait(GONE_WITHIN_S)
+
+    def is_agent_alive(self, node: NodeId) -> bool:
+        agent = self._agents.get(node)
+        return agent is not None and agent.poll() is None
+
+    async def stop_all(self) -> None:
+        """End every process that this cluster started, databases last."""
+        for node in list(self.nodes):
+            for part in ("agent", "router", "guard", "database"):
+                pid = self.pids(node).get(part)
+                if pid is not None:
+                    with _already_gone():
+                        os.kill(pid, signal.SIGCONT)
+                        os.kill(pid, signal.SIGKILL)
+            self._reap(node)
+        deadline_s = self._clock.now_s() + GONE_WITHIN_S
+        while any(self.pids(node) for node in self.nodes):
+            if self._clock.now_s() > deadline_s:
+                raise Unavailable(
+                    f"processes are left: {[self.pids(node) for node in self.nodes]}",
+                    hint="End them by their ids.",
+                )
+            await self._clock.sleep(0.05)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now; all different."""
+    with _many_sockets(count) as sockets:
+        for each in sockets:
+            each.bind((LOOPBACK, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@contextmanager
+def _many_sockets(count: int) -> Iterator[list[socket.socket]]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        yield sockets
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@contextmanager
+def _already_gone() -> Iterator[None]:
+    """A process that ended by itself in the meantime is as dead as we wanted it."""
+    try:
+        yield
+    except ProcessLookupError:
+        return
+
+
+def _live_pid(file: Path, *, of: str) -> int | None:
+    """The process that the file names, if it lives and its command line names our directory: a
+    number may have been given to somebody else's process meanwhile."""
+    try:
+        pid = int(file.read_text().split()[0])
+    except (FileNotFoundError, ValueError, IndexError):
+        return None
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return pid if state not in "ZX" and of in command else None
+
+
+def _parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
