@@ -10,6 +10,7 @@ import itertools
 import os
 import socket
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -86,8 +87,8 @@ class Client(asyncio.Protocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):  # What a stream protocol is always given.
-            self._transport = transport
+        # A cast: a stream protocol is given a Transport, and uvloop's has not that base class.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         *lines, self._buffer = (self._buffer + data).split(b"\n")

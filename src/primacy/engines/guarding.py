@@ -160,10 +160,7 @@ class Guarded:
         """Wait until guard or database has exited, then until the page is closed and every
         process of the database has exited. Processes that are left over are killed."""
         await self.exited.wait()
-        try:
-            async with asyncio.timeout(GUARD_LEAVES_WITHIN_S):
-                await self.guard.exited()
-        except TimeoutError:
+        if not await _leaves(self.guard):
             self.guard.kill()
             await self.guard.exited()
         _reap(self.guard.name.pid)
@@ -245,9 +242,26 @@ async def attach(state_dir: Path, clock: Clock) -> Guarded | None:
         return None
     try:
         return await _say_hello(guard, spec, clock)
+    except (OutcomeUnknown, Unavailable):
+        if not await _leaves(guard):
+            guard.close()
+            raise
+        await _clear(spec)  # It was on its way out: its database had exited.
+        guard.close()
+        return None
     except BaseException:
         guard.close()
         raise
+
+
+async def _leaves(guard: Watched) -> bool:
+    """Whether the guard exits within the time that a guard without a database needs."""
+    try:
+        async with asyncio.timeout(GUARD_LEAVES_WITHIN_S):
+            await guard.exited()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _say_hello(guard: Watched, spec: GuardSpec, clock: Clock) -> Guarded:
