@@ -60,7 +60,7 @@ class Restored:
 class Core:
     """The shared state. Its parts change it; nothing else does."""
 
-    def __init__(  # noqa: PLR0913 - all that a member is made of, once
+    def __init__(  # noqa: PLR0913, PLR0915 - all that a member is made of, once
         self,
         node: NodeId,
         voters: Collection[NodeId],
