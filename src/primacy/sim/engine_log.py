@@ -1,0 +1,104 @@
+"""What a modelled database keeps on its disk: one log, and the notes beside it.
+
+The log is a list of records, numbered from 1; a record's epoch is that of the primary that wrote
+it. Two records are the same only if they are equal in all; engines compare (epoch, sequence).
+"""
+
+from enum import Enum
+from typing import NamedTuple
+
+from primacy.model import ORIGIN, Epoch, Incarnation, NodeId, Position
+
+
+class Kind(Enum):
+    """What a record carries."""
+
+    EPOCH_ROW = "epoch-row"
+    MARKER = "marker"
+    WRITE = "write"
+    BEAT = "beat"
+
+
+class Record(NamedTuple):
+    epoch: Epoch
+    sequence: int
+    kind: Kind
+    uid: int
+    """Of the write, as its client named it; unique in a run."""
+
+
+class Files:
+    """A data directory. What is beyond `synced` is in the page cache and a crash may lose it."""
+
+    __slots__ = (
+        "applied",
+        "committed",
+        "excluded",
+        "has_old_data",
+        "incarnation",
+        "is_cut",
+        "log",
+        "sealed_epoch",
+        "synced",
+    )
+
+    def __init__(self) -> None:
+        self.incarnation: Incarnation | None = None
+        self.log: list[Record] = []
+        self.synced = 0
+        self.applied = 0
+        self.committed = 0
+        """Up to here nothing waits for an acknowledgement: a start as a replica cuts the rest."""
+        self.sealed_epoch = Epoch(0)
+        self.is_cut = False
+        self.has_old_data = False
+        self.excluded: set[NodeId] = set()
+
+    @property
+    def is_absent(self) -> bool:
+        return self.incarnation is None
+
+    @property
+    def last_epoch(self) -> Epoch:
+        return self.log[-1].epoch if self.log else Epoch(0)
+
+    def position(self, sequence: int) -> Position:
+        """Of the record at `sequence`; ORIGIN of the empty log."""
+        if not sequence:
+            return ORIGIN
+        return Position(self.log[sequence - 1].epoch, sequence)
+
+    def holds(self, position: Position) -> bool:
+        """Whether the log has a record that compares equal: a receiver there has a prefix."""
+        if position.sequence == 0:
+            return True
+        if position.sequence > len(self.log):
+            return False
+        return self.log[position.sequence - 1].epoch == position.epoch
+
+    def mark_synced(self, sequence: int) -> None:
+        self.synced = max(self.synced, min(sequence, len(self.log)))
+
+    def lose_unsynced(self) -> None:
+        del self.log[self.synced :]
+        self.applied = min(self.applied, self.synced)
+        self.committed = min(self.committed, self.synced)
+
+    def cut_uncommitted(self) -> int:
+        """Start as a replica: what nobody acknowledged goes. Returns how many records."""
+        gone = len(self.log) - self.committed
+        if gone:
+            del self.log[self.committed :]
+            self.synced = min(self.synced, self.committed)
+            self.applied = min(self.applied, self.committed)
+            self.is_cut = True
+        return gone
+
+    def copy_from(self, donor: "Files", incarnation: Incarnation) -> None:
+        """A clone: the donor's durable log under a new incarnation. Own refusals stay."""
+        self.log = donor.log[: donor.synced]
+        self.synced = self.applied = self.committed = len(self.log)
+        self.incarnation = incarnation
+        self.is_cut = False
+        self.has_old_data = True
+        self.excluded = set()

@@ -1,0 +1,187 @@
+"""One simulated host: the store member and the agent, the database, its guard, and the router.
+
+The agent with its hands and its plan, Raft and the store are the real ones. The database, the
+guard, the page, the router and everything between hosts are models.
+"""
+
+from dataclasses import dataclass
+
+from primacy.cluster.agent import Agent
+from primacy.cluster.holding import Holding
+from primacy.errors import InvariantBroken
+from primacy.model import NodeId
+from primacy.sim.disk import Disk
+from primacy.sim.engine_model import ModelEngine
+from primacy.sim.guard_model import Page, SimGuard
+from primacy.sim.invariants import Invariants
+from primacy.sim.loop import SimClock, SimLoop, new_loop
+from primacy.sim.member_host import MemberHost, StoreParts
+from primacy.sim.network import Network
+from primacy.sim.settings import Setup
+from primacy.sim.store_client import SimStore
+from primacy.sim.workload import RouterModel
+from primacy.sim.world import NodeClock, World
+from primacy.telemetry import Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a host is put together from; a planted bug replaces one of these."""
+
+    store: StoreParts
+    agent: type[Agent] = Agent
+    engine: type[ModelEngine] = ModelEngine
+    disk: type[Disk] = Disk
+
+
+class Node:
+    """A host across its lives. Hosts without data are witnesses: a member, and nothing else."""
+
+    def __init__(  # noqa: PLR0913  # The parts of a host: each is handed in.
+        self,
+        name: NodeId,
+        world: World,
+        network: Network,
+        *,
+        setup: Setup,
+        parts: Parts,
+        clock: NodeClock,
+        witness: Invariants,
+    ) -> None:
+        self.name = name
+        self.has_data = name in setup.data_nodes
+        self.is_up = False
+        self.agent_process = world.process(f"{name}/agent", name, clock)
+        self.engine_process = world.process(f"{name}/engine", name, clock)
+        self.guard_process = world.process(f"{name}/guard", name, clock)
+        self.router_process = world.process(f"{name}/router", name, clock)
+        self.page = Page()
+        self.member = MemberHost(
+            name,
+            setup.nodes,
+            world,
+            network,
+            process=self.agent_process,
+            disk=parts.disk(world, self.agent_process, setup.disk),
+            parts=parts.store,
+            witness=witness,
+        )
+        self.engine = parts.engine(
+            name,
+            world,
+            network,
+            process=self.engine_process,
+            agent=self.agent_process,
+            disk=parts.disk(world, self.engine_process, setup.disk),
+            witnesses=witness,
+        )
+        self.guard = SimGuard(
+            world,
+            process=self.guard_process,
+            agent=self.agent_process,
+            engine=self.engine,
+            page=self.page,
+        )
+        self.engine.guard = self.guard
+        self.router = RouterModel(
+            name,
+            world,
+            network,
+            process=self.router_process,
+            engine=self.engine,
+            page=self.page,
+            witness=witness,
+        )
+        self._world = world
+        self._network = network
+        self._setup = setup
+        self._parts = parts
+        self._witness = witness
+        self._loops: list[SimLoop] = []
+        self._members: dict[NodeId, MemberHost] = {}
+
+    def connect(self, nodes: "dict[NodeId, Node]") -> None:
+        self._members = {name: node.member for name, node in nodes.items()}
+        self.member.peers = self._members
+        self.engine.fleet = {name: node.engine for name, node in nodes.items()}
+
+    # ---- lives
+
+    def boot(self) -> None:
+        """Power on: the agent starts; it starts the database when its brain says so."""
+        self.is_up = True
+        self._world.start(self.router_process)
+        self.start_agent()
+
+    def crash(self) -> None:
+        """Power off: every process at one instant; the page and all unsynced data are gone."""
+        self._world.note(self.name, "host-crash")
+        self.is_up = False
+        self.engine.guard = None
+        self.engine.crash()
+        self.engine.guard = self.guard
+        self._world.kill(self.guard_process)
+        self._world.kill(self.router_process)
+        self.crash_agent()
+        self.page.clear()
+        self._network.forget_flows(self.name)
+
+    def start_agent(self) -> None:
+        self._world.start(self.agent_process)
+        self.member.boot()
+        loop = new_loop(self._world, self.agent_process)
+        self._loops.append(loop)
+        if self.has_data:
+            self._world.after(0.0, self.agent_process, self._run_agent, loop)
+
+    def crash_agent(self) -> None:
+        self._world.kill(self.agent_process)
+        self.member.crash()
+
+    def abandon(self) -> None:
+        for loop in self._loops:
+            loop.abandon()
+
+    # ---- the agent
+
+    def _run_agent(self, loop: SimLoop) -> None:
+        loop.run_inside(self._assemble)
+
+    def _assemble(self) -> None:
+        world, process = self._world, self.agent_process
+        loop = self._loops[-1]
+        clock = SimClock(world, process)
+        store = SimStore(
+            self.name,
+            world,
+            self._network,
+            self._members,
+            process=process,
+            history=self._witness.store,
+        )
+
+        def tell(event: Event) -> None:
+            if world.trace.is_on:
+                fields = " ".join(f"{key}={value}" for key, value in event.fields.items())
+                world.note(self.name, event.name, fields)
+
+        holding = Holding(node=self.name, store=store, engine=self.engine, clock=clock, events=tell)
+        agent = self._parts.agent(
+            node=self.name,
+            store=store,
+            engine=self.engine,
+            holding=holding,
+            policy=self._setup.policy,
+            clock=clock,
+            read_page=self.page.view,
+            events=tell,
+        )
+        task = loop.create_task(agent.run(), name=f"agent-{self.name}")
+        task.add_done_callback(lambda done: self._agent_ended(done.exception()))
+
+    def _agent_ended(self, error: BaseException | None) -> None:
+        """An agent never ends by itself."""
+        if isinstance(error, InvariantBroken):
+            self._witness.stop(error)
+        else:
+            self._witness.fail("agent-goes-on", f"the agent of {self.name} ended: {error!r}")

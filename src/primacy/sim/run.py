@@ -1,0 +1,371 @@
+"""A seed in, a verdict out: one run, a budget of runs, and the replay of one.
+
+Two phases. In the first anything may happen, and nothing may break. In the second all faults are
+repaired, and within `CONVERGE_WITHIN_S` a client must get a write acknowledged: no dead end.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from primacy.coordination.api import Put, Txn
+from primacy.errors import InvariantBroken, PrimacyError
+from primacy.model import NodeId
+from primacy.replication.records import SWITCHOVER_KEY, SwitchoverRequest, encoded
+from primacy.sim.faults import Faults
+from primacy.sim.invariants import Invariants
+from primacy.sim.loop import SimClock, new_loop
+from primacy.sim.member_host import StoreParts
+from primacy.sim.network import Network
+from primacy.sim.node import Node, Parts
+from primacy.sim.settings import Setup, draw
+from primacy.sim.store_client import SimStore
+from primacy.sim.trace import Trace
+from primacy.sim.workload import CLIENT_HOST, DirectWriter, Uids, Writer, write_once
+from primacy.sim.world import NodeClock, World
+
+CALM_SHARE = 0.75
+"""Of a run's duration faults strike; the rest is calm."""
+
+CONVERGE_WITHIN_S = 150.0
+"""After the faults: the longest back-off is 60 s, a clone and some elections come on top."""
+
+ROUTED_WRITERS = 3
+
+EXPECTED = (
+    "store election",
+    "failover",
+    "switchover",
+    "restart",
+    "member came in",
+    "member went out",
+    "degradation",
+    "pause past the ttl",
+    "crash lost unsynced data",
+    "guard killed at the deadline",
+    "clone",
+    "diverged log",
+    "unacknowledged tail cut",
+    "late acknowledgement",
+    "store snapshot saved",
+    "store snapshot installed",
+    "message lost in a cut",
+    "message repeated",
+)
+"""What a large budget of runs must have seen at least once."""
+
+Assembly = Callable[[Setup], Parts]
+
+
+def genuine(setup: Setup) -> Parts:
+    """The real parts, with nothing planted."""
+    return Parts(
+        store=StoreParts(
+            timing=setup.timing, limits=setup.limits, member_limits=setup.member_limits
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What came of one seed."""
+
+    seed: int
+    setup: Setup
+    broken: InvariantBroken | None
+    at_s: float
+    """Simulated seconds when it ended."""
+    digest: int
+    events_count: int
+    commits_count: int
+    checked_count: int
+    lost_count: int
+    counters: Counter[str]
+
+    @property
+    def replay_command(self) -> str:
+        return f"primacy sim replay {self.seed} --trace"
+
+    def __str__(self) -> str:
+        if self.broken is None:
+            return f"seed {self.seed}: nothing broke in {self.at_s:.0f} s ({self.setup})"
+        return f"seed {self.seed}: at {self.at_s:.3f} s {self.broken}. {self.replay_command}"
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of a budget of seeds."""
+
+    verdicts_count: int = 0
+    failures: list[Verdict] = field(default_factory=list)
+    counters: Counter[str] = field(default_factory=Counter)
+    simulated_s: float = 0.0
+    cpu_s: float = 0.0
+    events_count: int = 0
+    commits_count: int = 0
+    checked_count: int = 0
+    lost_count: int = 0
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.failures
+
+    @property
+    def never_seen(self) -> list[str]:
+        return [name for name in EXPECTED if not self.counters[name]]
+
+    @property
+    def simulated_per_cpu_s(self) -> float:
+        return self.simulated_s / self.cpu_s if self.cpu_s else 0.0
+
+    def add(self, verdict: Verdict) -> None:
+        self.verdicts_count += 1
+        self.counters.update(verdict.counters)
+        self.simulated_s += verdict.at_s
+        self.events_count += verdict.events_count
+        self.commits_count += verdict.commits_count
+        self.checked_count += verdict.checked_count
+        self.lost_count += verdict.lost_count
+        if verdict.broken is not None:
+            self.failures.append(verdict)
+
+    def lines(self) -> list[str]:
+        """For people: counters, speed, and each failure with the command that replays it."""
+        seen = [f"  {count:8d}  {name}" for name, count in sorted(self.counters.items())]
+        return [
+            f"{self.verdicts_count} seeds, {len(self.failures)} failed;"
+            f" {self.simulated_s:.0f} simulated s in {self.cpu_s:.1f} CPU s"
+            f" ({self.simulated_per_cpu_s:.0f} per CPU second), {self.events_count} events",
+            f"{self.commits_count} commits, {self.checked_count} answers of the store checked,"
+            f" {self.lost_count} unprotected writes lost (acks = 0)",
+            "sometimes:",
+            *seen,
+            *(f"NEVER: {name}" for name in self.never_seen),
+            *(f"FAILED {verdict}" for verdict in self.failures),
+        ]
+
+
+class Run:
+    """One seed's world, put together and ready to go."""
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        assembly: Assembly = genuine,
+        listener: Callable[[str], None] | None = None,
+    ) -> None:
+        self.setup = setup = draw(seed)
+        self.trace = Trace(listener=listener)
+        self.world = world = World(seed, trace=self.trace)
+        self.network = Network(world, setup.network)
+        self.invariants = Invariants(world, setup.nodes)
+        chance = world.stream("clocks")
+        clocks = {
+            name: NodeClock(offset_s=100.0 + 1000.0 * chance.random(), rate=rate)
+            for name, rate in zip(setup.nodes, setup.clock_rates, strict=True)
+        }
+        parts = assembly(setup)
+        self.nodes = {
+            name: Node(
+                name,
+                world,
+                self.network,
+                setup=setup,
+                parts=parts,
+                clock=clocks[name],
+                witness=self.invariants,
+            )
+            for name in setup.nodes
+        }
+        for node in self.nodes.values():
+            node.connect(self.nodes)
+        data = [self.nodes[name] for name in setup.data_nodes]
+        self.invariants.engines = {node.name: node.engine for node in data}
+        self.invariants.guards = {node.name: node.guard for node in data}
+        self.client = world.process(CLIENT_HOST, CLIENT_HOST, NodeClock(offset_s=0.0, rate=1.0))
+        self._loop = new_loop(world, self.client)
+        self._uids = Uids()
+        self.writers = [
+            Writer(
+                world,
+                self.network,
+                client=self.client,
+                routers=[node.router for node in data],
+                uids=self._uids,
+                every_s=setup.write_every_s,
+            )
+            for _ in range(ROUTED_WRITERS)
+        ]
+        self.direct_writers = [
+            DirectWriter(
+                world,
+                client=self.client,
+                engine=node.engine,
+                uids=self._uids,
+                every_s=setup.write_every_s * 2,
+            )
+            for node in data
+        ]
+        self.faults = Faults(
+            world,
+            self.network,
+            self.nodes,
+            weights=setup.faults,
+            every_s=setup.fault_every_s,
+            ttl_s=setup.policy.lease_ttl_s,
+            primary=self._primary,
+            ask_switchover=self._ask_switchover,
+        )
+        self._requests = 0
+
+    def go(self, duration_s: float, *, until_s: float | None = None) -> Verdict:
+        """Run both phases, or only up to `until_s`."""
+        try:
+            self._start()
+            faults_until_s = duration_s * CALM_SHARE
+            self._advance(min(faults_until_s, until_s or faults_until_s))
+            if until_s is None or until_s > faults_until_s:
+                self.faults.heal()
+                self._advance(min(duration_s, until_s or duration_s))
+            if until_s is None:
+                self._converge(faults_until_s)
+        except InvariantBroken as broken:
+            self.invariants.stop(broken)
+        verdict = self._verdict()
+        for node in self.nodes.values():
+            node.abandon()
+        self._loop.abandon()
+        return verdict
+
+    def _verdict(self) -> Verdict:
+        world = self.world
+        return Verdict(
+            seed=world.seed,
+            setup=self.setup,
+            broken=self.invariants.broken,
+            at_s=world.now_s,
+            digest=self.trace.digest,
+            events_count=world.events_count,
+            commits_count=self.invariants.commits_count,
+            checked_count=self.invariants.store.checked_count,
+            lost_count=self.invariants.lost_count,
+            counters=self.trace.counters,
+        )
+
+    def _start(self) -> None:
+        self.world.start(self.client)
+        for node in self.nodes.values():
+            self.world.after(self.world.stream("clocks").random(), None, node.boot)
+        for writer in self.writers:
+            writer.start()
+        for direct_writer in self.direct_writers:
+            direct_writer.start()
+        self._loop = new_loop(self.world, self.client)
+        self._loop.run_inside(self._start_store_client)
+        self.faults.start()
+
+    def _start_store_client(self) -> None:
+        clock = SimClock(self.world, self.client)
+        self._store = SimStore(
+            NodeId(CLIENT_HOST),
+            self.world,
+            self.network,
+            {name: node.member for name, node in self.nodes.items()},
+            process=self.client,
+            history=self.invariants.store,
+        )
+        task = self._loop.create_task(write_once(self._store, clock, "client", 0.3))
+        task.add_done_callback(lambda done: done.exception())
+
+    def _advance(self, until_s: float) -> None:
+        self.world.run(until_s=until_s)
+        if self.invariants.broken is not None:
+            raise self.invariants.broken
+
+    def _converge(self, healed_at_s: float) -> None:
+        """no-dead-end: some client's write is acknowledged, through a router, after the repair."""
+        deadline_s = self.world.now_s + CONVERGE_WITHIN_S
+        while max(writer.ok_at_s for writer in self.writers) <= healed_at_s + 1.0:
+            if self.world.now_s >= deadline_s:
+                self.invariants.fail(
+                    "no-dead-end",
+                    f"no write was acknowledged within {CONVERGE_WITHIN_S:.0f} s of calm;"
+                    f" the primary record is {self.invariants.primary}",
+                )
+                return
+            self._advance(self.world.now_s + 1.0)
+
+    # ---- people
+
+    def _primary(self) -> NodeId | None:
+        record = self.invariants.primary
+        return None if record is None else record.node
+
+    def _ask_switchover(self) -> None:
+        self._requests += 1
+        request = SwitchoverRequest(request_id=f"s{self._requests}")
+
+        def ask() -> None:
+            task = self._loop.create_task(self._put(SWITCHOVER_KEY, encoded(request)))
+            task.add_done_callback(lambda done: done.exception())
+
+        self._loop.run_inside(ask)
+
+    async def _put(self, key: str, value: bytes) -> None:
+        try:
+            await self._store.txn(Txn(then=(Put(key, value),)))
+        except PrimacyError as error:
+            self.world.note(CLIENT_HOST, "request-failed", error.what)
+
+
+def run_seed(
+    seed: int,
+    duration_s: float,
+    *,
+    assembly: Assembly = genuine,
+    listener: Callable[[str], None] | None = None,
+    until_s: float | None = None,
+) -> Verdict:
+    """One seed, from its first event to its verdict."""
+    return Run(seed, assembly=assembly, listener=listener).go(duration_s, until_s=until_s)
+
+
+def run_seeds(
+    first_seed: int,
+    count: int,
+    duration_s: float = 60.0,
+    *,
+    assembly: Assembly = genuine,
+    on_verdict: Callable[[Verdict], None] | None = None,
+    failures_max: int = 10,
+) -> Report:
+    """Seeds from `first_seed` on; stops early once `failures_max` have failed."""
+    report = Report()
+    began_s = time.process_time()
+    for seed in range(first_seed, first_seed + count):
+        verdict = run_seed(seed, duration_s, assembly=assembly)
+        report.add(verdict)
+        report.cpu_s = time.process_time() - began_s
+        if on_verdict is not None:
+            on_verdict(verdict)
+        if len(report.failures) >= failures_max:
+            break
+    return report
+
+
+def replay(
+    seed: int,
+    *,
+    duration_s: float = 60.0,
+    until_s: float | None = None,
+    listener: Callable[[str], None] | None = None,
+) -> Verdict:
+    """The same seed again; `listener` hears one line per event of note."""
+    return run_seed(seed, duration_s, listener=listener, until_s=until_s)
+
+
+def is_deterministic(seed: int, duration_s: float) -> bool:
+    """Run the seed twice and compare the digests."""
+    return run_seed(seed, duration_s).digest == run_seed(seed, duration_s).digest

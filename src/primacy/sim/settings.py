@@ -1,0 +1,93 @@
+"""What a seed draws before its run: the cluster, its policy, its network and its bad luck.
+
+Every run has another mix (swarm testing): some faults often, some never, so that rare combinations
+are not drowned by common ones.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+from primacy.cluster.policy import Policy
+from primacy.consensus.raft.node import Limits, Timing
+from primacy.coordination.embedded.member import MemberLimits
+from primacy.model import NodeId
+from primacy.sim.disk import DiskRates
+from primacy.sim.faults import FAULTS
+from primacy.sim.network import NetworkRates
+from primacy.sim.world import CLOCK_SKEW_MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """One run's configuration."""
+
+    seed: int
+    nodes: tuple[NodeId, ...]
+    data_nodes: tuple[NodeId, ...]
+    policy: Policy
+    timing: Timing
+    limits: Limits
+    member_limits: MemberLimits
+    network: NetworkRates
+    disk: DiskRates
+    clock_rates: tuple[float, ...]
+    faults: tuple[tuple[str, float], ...]
+    """Weights: what may happen, and how often beside the others."""
+    fault_every_s: float
+    wall_rate: float
+    """People's clocks may run fast: so that the back-off against flapping ends within a run."""
+    write_every_s: float
+
+    def __str__(self) -> str:
+        policy = self.policy
+        return (
+            f"{len(self.nodes)} nodes ({len(self.data_nodes)} data), ttl {policy.lease_ttl_s},"
+            f" acks {policy.acks} {policy.on_timeout}, fault every {self.fault_every_s:.1f} s"
+        )
+
+
+def draw(seed: int) -> Setup:
+    chance = random.Random(f"{seed}/setup")
+    shape = chance.choices(["three", "witness", "five"], [6, 2, 2])[0]
+    count = 5 if shape == "five" else 3
+    nodes = tuple(NodeId(name) for name in "abcde"[:count])
+    data_nodes = nodes[:2] if shape == "witness" else nodes
+    ttl_s = chance.choice([1.0, 3.0])
+    return Setup(
+        seed=seed,
+        nodes=nodes,
+        data_nodes=data_nodes,
+        policy=_policy(chance, data_nodes, ttl_s),
+        timing=Timing.for_lease(ttl_s),
+        limits=Limits(trailing_entries=chance.choice([20, 200, 5000])),
+        member_limits=MemberLimits(snapshot_entries=chance.choice([100, 400, 10_000])),
+        network=NetworkRates(
+            delay_s=chance.choice([0.0003, 0.0003, 0.002, 0.006]),
+            spike=chance.choice([0.0, 0.0, 0.001, 0.01]),
+            loss=chance.choice([0.0, 0.0, 0.002, 0.02]),
+            repeat=chance.choice([0.0, 0.0, 0.002, 0.02]),
+        ),
+        disk=DiskRates(
+            fsync_s=chance.choice([0.0003, 0.001, 0.004]),
+            stall=chance.choice([0.0, 0.0, 0.0005]),
+        ),
+        clock_rates=tuple(1.0 + chance.uniform(-CLOCK_SKEW_MAX, CLOCK_SKEW_MAX) for _ in nodes),
+        faults=tuple((name, chance.choice([0.0, 1.0, 1.0, 3.0])) for name in FAULTS),
+        fault_every_s=chance.choice([1.0, 2.0, 4.0, 8.0]),
+        wall_rate=chance.choice([1.0, 30.0, 30.0]),
+        write_every_s=chance.choice([0.1, 0.25, 0.5]),
+    )
+
+
+def _policy(chance: random.Random, data_nodes: tuple[NodeId, ...], ttl_s: float) -> Policy:
+    acks = chance.choices([1, 0, 2], [8, 1, 1 if len(data_nodes) > 3 else 0])[0]
+    on_timeout: Literal["block", "degrade"] = chance.choice(["block", "degrade"])
+    return Policy(
+        data_nodes=data_nodes,
+        acks=acks,
+        on_timeout=on_timeout,
+        timeout_s=chance.choice([1.0, 4.0]),
+        lease_ttl_s=ttl_s,
+        lossy_wait_s=ttl_s,
+    )

@@ -1,0 +1,166 @@
+"""Virtual time and seeded chance: one heap of events, no thread, no real clock.
+
+Promises  Events run in order of (time, number of the event); a run is a function of its seed.
+Assumes   Whatever runs in an event draws chance only from `stream` and iterates over no set.
+Does not  Know what a node is: it knows processes, which live, stop for a while, and die.
+"""
+
+import heapq
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+from primacy.sim.trace import Trace
+
+EVENTS_MAX = 5_000_000
+"""A run that needs more is stuck in a loop that takes no time."""
+
+CLOCK_SKEW_MAX = 0.02
+"""Clocks run within 2 % of true. Leases hold up to 2.5 %."""
+
+
+class Due(NamedTuple):
+    """An event on the heap. Without an owner it happens to the world itself."""
+
+    time_s: float
+    number: int
+    owner: "Process | None"
+    life: int
+    action: Callable[..., None]
+    arguments: tuple[object, ...]
+
+
+class NodeClock:
+    """A clock that is wrong by an offset and a rate: `local = offset + rate * true`."""
+
+    __slots__ = ("offset_s", "rate")
+
+    def __init__(self, *, offset_s: float, rate: float) -> None:
+        self.offset_s = offset_s
+        self.rate = rate
+
+    def local_s(self, true_s: float) -> float:
+        return self.offset_s + self.rate * true_s
+
+    def true_s(self, local_s: float) -> float:
+        return (local_s - self.offset_s) / self.rate
+
+
+class Process:
+    """Something that runs on a host, and can be stopped or killed apart from the others.
+
+    A timer or message belongs to one life: what a dead life expected never happens.
+    """
+
+    __slots__ = ("backlog", "clock", "host", "is_paused", "is_up", "life", "name", "number")
+
+    def __init__(self, name: str, host: str, clock: NodeClock, number: int) -> None:
+        self.name = name
+        self.host = host
+        self.clock = clock
+        self.number = number
+        self.life = 0
+        self.is_up = False
+        self.is_paused = False
+        self.backlog: list[Due] = []
+
+    @property
+    def is_running(self) -> bool:
+        return self.is_up and not self.is_paused
+
+
+class World:
+    """Time, chance and the queue of one run."""
+
+    def __init__(self, seed: int, *, trace: Trace) -> None:
+        self.seed = seed
+        self.now_s = 0.0
+        self.trace = trace
+        self.events_count = 0
+        self.is_stopped = False
+        self.after_step: Callable[[], None] | None = None
+        self._heap: list[Due] = []
+        self._number = 0
+        self._processes = 0
+        self._streams: dict[str, random.Random] = {}
+
+    # ---- chance
+
+    def stream(self, concern: str) -> random.Random:
+        """One generator per concern, so that a new kind of fault does not shift the others."""
+        found = self._streams.get(concern)
+        if found is None:
+            found = self._streams[concern] = random.Random(f"{self.seed}/{concern}")
+        return found
+
+    # ---- processes
+
+    def process(self, name: str, host: str, clock: NodeClock) -> Process:
+        self._processes += 1
+        return Process(name, host, clock, self._processes)
+
+    def start(self, process: Process) -> None:
+        process.life += 1
+        process.is_up = True
+        process.is_paused = False
+        process.backlog.clear()
+
+    def kill(self, process: Process) -> None:
+        """Nothing of this life happens any more."""
+        process.life += 1
+        process.is_up = False
+        process.is_paused = False
+        process.backlog.clear()
+
+    def pause(self, process: Process) -> None:
+        """SIGSTOP: time goes on, and what should happen waits."""
+        if process.is_up:
+            process.is_paused = True
+
+    def resume(self, process: Process) -> None:
+        if not process.is_paused:
+            return
+        process.is_paused = False
+        for due in process.backlog:
+            self.after(0.0, due.owner, due.action, *due.arguments)
+        process.backlog.clear()
+
+    # ---- the queue
+
+    def after(
+        self, delay_s: float, owner: Process | None, action: Callable[..., None], *arguments: object
+    ) -> None:
+        """`action` happens `delay_s` true seconds from now, if its owner still lives this life."""
+        self._number += 1
+        life = 0 if owner is None else owner.life
+        due = Due(self.now_s + delay_s, self._number, owner, life, action, arguments)
+        heapq.heappush(self._heap, due)
+
+    def run(self, *, until_s: float) -> None:
+        """Let everything happen that is due by `until_s`, unless something stops the world."""
+        heap, trace = self._heap, self.trace
+        while heap and not self.is_stopped and heap[0].time_s <= until_s:
+            due = heapq.heappop(heap)
+            owner = due.owner
+            if owner is not None:
+                if owner.life != due.life:
+                    continue
+                if owner.is_paused:
+                    owner.backlog.append(due)
+                    continue
+            self.now_s = due.time_s
+            self.events_count += 1
+            trace.step(due.time_s, due.number)
+            due.action(*due.arguments)
+            if self.after_step is not None:
+                self.after_step()
+            if self.events_count > EVENTS_MAX:
+                raise RuntimeError(f"seed {self.seed}: more than {EVENTS_MAX} events")
+        if not self.is_stopped:
+            self.now_s = max(self.now_s, until_s)
+
+    # ---- what people read
+
+    def note(self, who: str, name: str, detail: str = "") -> None:
+        if self.trace.is_on:
+            self.trace.line(self.now_s, who, name, detail)
