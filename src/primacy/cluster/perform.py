@@ -208,10 +208,8 @@ class Hands:
         await self._holding.adopt(action.lease, action.epoch, self._policy.lease_ttl_s)
 
     async def _give_up(self, action: do.GiveUp, view: View) -> None:
-        """First the page, then every process, then the lease: in this order."""
-        guardian = self._engine.guardian
-        if guardian is not None:
-            await guardian.close(action.epoch)
+        """First the page, then every process, then the lease: in this order. The guard closes the
+        page before it kills, and a dead guard's page is closed by `kill` before it returns."""
         await self._engine.kill()
         await self._holding.release()
         self._events(Event("gave-up", {"epoch": action.epoch, "reason": action.reason}))

@@ -1,0 +1,114 @@
+"""From a configuration to running objects: every constructor call, as a parts list."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from primacy.clock import Clock
+from primacy.cluster.agent import Agent
+from primacy.cluster.holding import Holding
+from primacy.cluster.paging import PageSight
+from primacy.cluster.policy import Policy
+from primacy.config import Config
+from primacy.coordination.api import Store
+from primacy.coordination.embedded.client import StoreClient
+from primacy.engines.mariadb.engine import MariaDbEngine
+from primacy.engines.mariadb.settings import MariaDbSettings, Programs
+from primacy.errors import Rejected
+from primacy.model import NodeId
+from primacy.telemetry import Sink
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the rooms are built from."""
+
+    config: Config
+    node: NodeId
+    clock: Clock
+    events: Sink
+
+
+def policy(config: Config) -> Policy:
+    """What the operator wants, resolved to numbers."""
+    data_nodes = config.data_nodes
+    return Policy(
+        data_nodes=data_nodes,
+        acks=_acks(config.durability.acks, len(data_nodes)),
+        on_timeout=config.durability.on_timeout,
+        timeout_s=config.durability.timeout_s,
+        degrade_failover=config.durability.degrade_failover,
+        lossy_wait_s=config.durability.wait_s,
+        lease_ttl_s=config.lease_ttl_s,
+        priority={name: config.node(name).priority for name in data_nodes},
+        never_promote=frozenset(name for name in data_nodes if config.node(name).never_promote),
+    )
+
+
+def _acks(given: int | Literal["quorum", "all"], data_node_count: int) -> int:
+    match given:
+        case "quorum":
+            return data_node_count // 2
+        case "all":
+            return data_node_count - 1
+        case int():
+            return given
+
+
+def mariadb_settings(config: Config, node: NodeId) -> MariaDbSettings:
+    own = config.node(node)
+    data_nodes = config.data_nodes
+    mariadb = config.mariadb
+    return MariaDbSettings(
+        cluster=config.cluster.name,
+        node=node,
+        server_id=data_nodes.index(node) + 1,
+        peers={name: config.node(name).database_door for name in data_nodes},
+        clone_doors={name: config.node(name).clone for name in data_nodes},
+        state_dir=config.state_dir(node),
+        bind_host=own.host,
+        port=own.database_port,
+        cluster_secret=config.secret(),
+        unix_user=mariadb.user,
+        programs=Programs(
+            server=mariadb.server,
+            install_db=mariadb.install_db,
+            backup=mariadb.backup,
+            binlog=mariadb.binlog,
+            client=mariadb.client,
+        ),
+        buffer_pool_bytes=mariadb.innodb_buffer_pool_mb << 20,
+        further={name: str(value) for name, value in mariadb.settings.items()},
+    )
+
+
+def store_client(config: Config, clock: Clock) -> StoreClient:
+    addresses = {name: config.node(name).store for name in config.members}
+    return StoreClient(addresses, clock, random.Random())
+
+
+@asynccontextmanager
+async def agent_of(parts: Parts, store: Store) -> AsyncIterator[Agent]:
+    """The agent of a data node, with its engine's clone door open."""
+    config, node, clock, events = parts.config, parts.node, parts.clock, parts.events
+    if config.cluster.engine != "mariadb":
+        raise Rejected(
+            f"engine {config.cluster.engine!r} is not in this version", hint="Use mariadb."
+        )
+    settings = mariadb_settings(config, node)
+    engine = MariaDbEngine(settings, clock, events)
+    holding = Holding(node=node, store=store, engine=engine, clock=clock, events=events)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(engine.serve())
+        yield Agent(
+            node=node,
+            store=store,
+            engine=engine,
+            holding=holding,
+            policy=policy(config),
+            clock=clock,
+            read_page=PageSight(settings.page),
+            events=events,
+        )
