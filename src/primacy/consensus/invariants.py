@@ -48,6 +48,7 @@ INVARIANTS = (
     Invariant("commit-monotonic", "member", "a commit index never falls", "Raft, figure 2"),
     Invariant("commit-follows-leader", "group", "no commit before a leader's", "Raft, 5.3"),
     Invariant("commit-has-majority", "group", "committed: durable on a majority", "Raft, 5.4.2"),
+    Invariant("commit-by-own-term", "leader", "no older term is counted", "Raft, 5.4.2"),
     Invariant("durable-before-acknowledged", "member", "first the disk", "Raft, figure 2"),
     Invariant("reads-are-current", "group", "a read sees all committed before it", "thesis, 6.4"),
 )
@@ -263,6 +264,8 @@ class RaftHistory:
         term = member.log.term_at(index)
         if term is None:
             return  # Compacted within the same step: it was applied, so it is checked there.
+        detail = f"{member}: {index} of term {term}"
+        _require("commit-by-own-term", term == member.term, detail)
         snapshots = self._held_snapshot
         holders = set(self._held.get((index, term), ()))
         holders |= {node for node, held in snapshots.items() if held >= index}
