@@ -93,7 +93,7 @@ def kill_guard_and_look(guard: Watched, database: Watched) -> float:
 
 def spec_of(directory: Path, *, user: str | None) -> GuardSpec:
     return guard_spec(
-        ("/bin/sh", "-c", "trap '' TERM HUP; while :; do sleep 100000; done"),
+        ("/bin/sh", "-c", "trap '' TERM HUP; exec sleep 100000"),
         state_dir=directory,
         page_path=directory / "page",
         log_path=directory / "database.log",
@@ -105,18 +105,18 @@ def spec_of(directory: Path, *, user: str | None) -> GuardSpec:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 @pytest.mark.parametrize("user", ["nobody", None], ids=["drops-its-uid", "stays-root"])
 def test_when_a_root_guard_is_killed_its_database_is_gone(
-    open_directory: Path, user: str | None, record_property: Callable[[str, object], None]
+    open_directory: Path, user: str | None, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     guard, database = start(spec_of(open_directory, user=user), open_directory, as_plain_user=False)
     assert uid_of(guard.name) == 0
     assert uid_of(database.name) == (PLAIN_UID if user else 0)
     took_ms = kill_guard_and_look(guard, database)
-    record_property("database_gone_after_ms", took_ms)
+    record_testsuite_property("database_gone_after_ms", took_ms)
     assert close_page(open_directory / "page").state is PageState.CLOSED
 
 
 def test_when_a_plain_users_guard_is_killed_its_database_is_gone(
-    open_directory: Path, record_property: Callable[[str, object], None]
+    open_directory: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     is_root = os.geteuid() == 0
     guard, database = start(
@@ -125,7 +125,7 @@ def test_when_a_plain_users_guard_is_killed_its_database_is_gone(
     assert uid_of(guard.name) == (PLAIN_UID if is_root else os.geteuid())
     assert uid_of(database.name) == uid_of(guard.name)
     took_ms = kill_guard_and_look(guard, database)
-    record_property("database_gone_after_ms", took_ms)
+    record_testsuite_property("database_gone_after_ms", took_ms)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop a uid")

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -32,6 +33,18 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(WITHIN_S):
         while not condition():
             await CLOCK.sleep(0.005)
+
+
+async def freeze(guarded: Guarded) -> None:
+    """SIGSTOP to a guard that waits in poll(), and not in the middle of a round."""
+    stat = Path(f"/proc/{guarded.guard.name.pid}/stat")
+
+    def state() -> bytes:
+        return stat.read_bytes().rpartition(b")")[2].split()[0]
+
+    await until(lambda: state() == b"S")
+    guarded.guard.kill(signal.SIGSTOP)
+    await until(lambda: state() == b"T")
 
 
 def in_s(seconds: float) -> float:
@@ -168,7 +181,7 @@ def test_kill_works_on_a_frozen_guard(stubborn_spec: GuardSpec) -> None:
             await guarded.arm(E1, in_s(60))
             await guarded.open(E1)
             reader = PageReader(guarded.page_path)
-            guarded.guard.kill(signal.SIGSTOP)
+            await freeze(guarded)
             with pytest.raises(Conflict, match="lives"):
                 guarded.close_page_of_dead_guard()
             async with asyncio.timeout(WITHIN_S):
@@ -226,7 +239,7 @@ def test_a_frozen_guard_lets_nothing_pass_and_kills_when_it_thaws(stubborn_spec:
             reader = PageReader(guarded.page_path)
             await guarded.arm(E1, in_s(0.5))
             await guarded.open(E1)
-            guarded.guard.kill(signal.SIGSTOP)
+            await freeze(guarded)
             await until(lambda: not reader.permits(E1))
             page = reader.read()
             assert page.state is PageState.OPEN  # The clock alone refuses.
@@ -249,7 +262,7 @@ def test_an_extension_that_waits_in_the_inbox_is_read_before_the_deadline_is_jud
             deadline_s = in_s(0.5)
             await guarded.arm(E1, deadline_s)
             await guarded.open(E1)
-            guarded.guard.kill(signal.SIGSTOP)
+            await freeze(guarded)
             answer = guarded.send_extension(E1, in_s(60))
             await until(lambda: CLOCK.boottime_s() > deadline_s)
             guarded.guard.kill(signal.SIGCONT)
@@ -268,15 +281,16 @@ def test_a_new_agents_hello_drops_the_earlier_ones(stubborn_spec: GuardSpec) -> 
             onlooker = await Client.connect(stubborn_spec.socket_path)
             with pytest.raises(Conflict, match="hello"):
                 await obeyed(onlooker.send("close", {"epoch": 1}))
-            old.guard.kill(signal.SIGSTOP)
+            await freeze(old)
             pending = old.send_extension(E1, in_s(900))
-            attaching = asyncio.ensure_future(attach(stubborn_spec.status_path.parent, CLOCK))
-            await CLOCK.sleep(0.1)
-            old.guard.kill(signal.SIGCONT)
-            new = await attaching
+            with socket.socket(socket.AF_UNIX) as successor:
+                successor.connect(str(stubborn_spec.socket_path))
+                successor.sendall(b'{"op": "hello", "pid": 1}\n')
+                old.guard.kill(signal.SIGCONT)
+                with pytest.raises(OutcomeUnknown):
+                    await pending
+            new = await attach(stubborn_spec.status_path.parent, CLOCK)
             assert new is not None
-            with pytest.raises(OutcomeUnknown):
-                await pending
             with pytest.raises(OutcomeUnknown):
                 await old.extend(E1, in_s(60))
             standing = await new.extend(E1, in_s(120))
