@@ -33,6 +33,9 @@ READ_BYTES_MAX = 4 << 20
 TXN_READ_BYTES_MAX = 1 << 20
 """Values that all ranges of one transaction return: its session keeps them for a retry."""
 
+DELETE_KEYS_MAX = 10_000
+"""Keys that one operation deletes: they all stand in one batch of every watch."""
+
 HISTORY_MAX = 10_000
 HISTORY_BYTES_MAX = 64 << 20
 """Revisions, and their bytes, that a watch may still ask for. What is older is compacted."""

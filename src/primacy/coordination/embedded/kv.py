@@ -53,6 +53,7 @@ from primacy.coordination.embedded.commands import (
     rejected,
 )
 from primacy.coordination.embedded.keyspace import (
+    DELETE_KEYS_MAX,
     KEYS_MAX,
     STORE_BYTES_MAX,
     TXN_READ_BYTES_MAX,
@@ -186,6 +187,8 @@ class Kv:
         is_success = all(self._keys.holds(compare) for compare in txn.compares)
         ops = txn.then if is_success else txn.otherwise
         refusal = self._refusal_of([op for op in ops if isinstance(op, Put)])
+        if refusal is None:
+            refusal = self._refusal_of_deletes([op for op in ops if isinstance(op, Delete)])
         if refusal is not None:
             return Applied(refusal)
         changes: dict[str, KeyValue | None] = {}
@@ -208,6 +211,17 @@ class Kv:
             return rejected(f"the store holds {KEYS_MAX} keys", "Delete some first.")
         if puts and self._keys.size_bytes + put_bytes(puts) > STORE_BYTES_MAX:
             return rejected(f"the store holds {STORE_BYTES_MAX} bytes", "Delete keys first.")
+        return None
+
+    def _refusal_of_deletes(self, deletes: list[Delete]) -> Outcome | None:
+        count = sum(
+            len(self._keys.matching(each.key, is_prefix=True)) if each.is_prefix else 1
+            for each in deletes
+        )
+        if count > DELETE_KEYS_MAX:
+            return rejected(
+                f"a transaction deletes {count} keys", f"At most {DELETE_KEYS_MAX}: split it."
+            )
         return None
 
     def _perform(

@@ -123,7 +123,8 @@ class StoreMember:
         self._node = node
         self._raft = raft
         self._limits = limits
-        self._stamps = LeaseStamps(now_s, kv.leases, restored.entries)
+        unapplied = [entry for entry in restored.entries if entry.index > kv.index]
+        self._stamps = LeaseStamps(now_s, kv.leases, unapplied)
         self._now_s = now_s
         self._applied_term = restored.snapshot.term
         self._ready_term = Term(0)
