@@ -7,7 +7,7 @@ import typer
 from primacy.cli.format import complain
 from primacy.cli.options import ConfigOption, JsonOption, NodeOption, loaded
 from primacy.cli.preflight import check_router, check_run
-from primacy.config import warnings
+from primacy.config import path_of, warnings
 
 
 def run(*, node: NodeOption, config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -21,7 +21,7 @@ def run(*, node: NodeOption, config: ConfigOption = None, as_json: JsonOption = 
         complain(f"note: {each}")
     from primacy.cli.agent import run_node
 
-    run_node(found, node, is_json=as_json)
+    run_node(found, node, path=path_of(config), is_json=as_json)
 
 
 def router(*, node: NodeOption, config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -30,7 +30,7 @@ def router(*, node: NodeOption, config: ConfigOption = None, as_json: JsonOption
     check_router(found, node)
     from primacy.cli.agent import run_router
 
-    run_router(found, node, is_json=as_json)
+    run_router(found, node, path=path_of(config), is_json=as_json)
 
 
 def demo(  # noqa: PLR0913 - one parameter per option is typer's way.

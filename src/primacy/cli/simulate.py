@@ -1,10 +1,17 @@
 """`primacy sim`: the cluster under a seed. The simulator is imported only when it is asked for."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from primacy.cli.format import Json, complain, say, say_json
 from primacy.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from primacy.sim.run import Report, Verdict
+
+PROGRESS_EVERY = 25
+"""Seeds between two lines of progress: a few a minute."""
 
 app = typer.Typer(help="Run the cluster in a simulated world, from a seed.", no_args_is_help=True)
 
@@ -17,12 +24,26 @@ def run(
     duration_s: Annotated[float, typer.Option("--seconds", help="Simulated seconds each.")] = 60.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Many seeds, all invariants after each step. Exits with 1 at the first violation."""
+    """Many seeds, all invariants after each step. Exits with 1 where one of them was broken."""
     from primacy.sim.run import run_seeds
 
-    raise typer.Exit(
-        run_seeds(seeds=seeds, first_seed=first_seed, duration_s=duration_s, is_json=as_json)
-    )
+    done = 0
+
+    def tell(verdict: "Verdict") -> None:
+        nonlocal done
+        done += 1
+        if verdict.broken is not None:
+            complain(str(verdict))
+        if done % PROGRESS_EVERY == 0:
+            complain(f"{done} of {seeds} seeds")
+
+    report = run_seeds(first_seed, seeds, duration_s, on_verdict=tell)
+    if as_json:
+        say_json(report_json(report))
+    else:
+        for line in report.lines():
+            say(line)
+    raise typer.Exit(0 if report.is_clean else 1)
 
 
 @app.command()
@@ -34,8 +55,37 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """One seed again, exactly as it was."""
-    from primacy.sim.run import replay_seed
+    from primacy.sim import run as simulator
 
-    raise typer.Exit(
-        replay_seed(seed=seed, is_traced=trace, duration_s=duration_s, is_json=as_json)
-    )
+    tell = complain if as_json else say
+    verdict = simulator.replay(seed, duration_s=duration_s, listener=tell if trace else None)
+    if as_json:
+        say_json(verdict_json(verdict))
+    else:
+        say(str(verdict))
+    raise typer.Exit(0 if verdict.broken is None else 1)
+
+
+def report_json(report: "Report") -> dict[str, Json]:
+    return {
+        "seeds": report.verdicts_count,
+        "is_clean": report.is_clean,
+        "failures": [verdict_json(each) for each in report.failures],
+        "simulated_s": report.simulated_s,
+        "cpu_s": report.cpu_s,
+        "simulated_per_cpu_s": report.simulated_per_cpu_s,
+        "events": report.events_count,
+        "commits": report.commits_count,
+        "sometimes": dict(report.counters),
+        "never_seen": report.never_seen,
+    }
+
+
+def verdict_json(verdict: "Verdict") -> dict[str, Json]:
+    return {
+        "seed": verdict.seed,
+        "is_clean": verdict.broken is None,
+        "broken": None if verdict.broken is None else str(verdict.broken),
+        "at_s": verdict.at_s,
+        "replay": verdict.replay_command,
+    }
