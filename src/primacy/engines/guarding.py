@@ -94,6 +94,8 @@ class Guarded:
         """On `clock.now_s`: when the last confirmed arm or extension was *sent*."""
         self._clock = clock
         self._client = client
+        self._burial = asyncio.Lock()
+        self._is_gone = False
         loop = asyncio.get_running_loop()
         for watched, reason in (
             (guard, "the guard exited"),
@@ -158,16 +160,23 @@ class Guarded:
 
     async def gone(self) -> None:
         """Wait until guard or database has exited, then until the page is closed and every
-        process of the database has exited. Processes that are left over are killed."""
+        process of the database has exited. Processes that are left over are killed.
+
+        Any number of tasks may wait; the page of a successor is left alone.
+        """
         await self.exited.wait()
-        if not await _leaves(self.guard):
-            self.guard.kill()
-            await self.guard.exited()
-        _reap(self.guard.name.pid)
-        self.close_page_of_dead_guard()
-        self.database.kill()
-        await self.database.exited()
-        await see_off(self.database.name)
+        async with self._burial:
+            if self._is_gone:
+                return
+            if not await _leaves(self.guard):
+                self.guard.kill()
+                await self.guard.exited()
+            _reap(self.guard.name.pid)
+            self.close_page_of_dead_guard()
+            self.database.kill()
+            await self.database.exited()
+            await see_off(self.database.name)
+            self._is_gone = True
 
     def close_page_of_dead_guard(self) -> None:
         """`Conflict` where the guard still lives: then only it may write the page."""

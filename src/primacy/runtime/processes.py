@@ -99,12 +99,17 @@ class Watched:
         return self._pidfd
 
     def has_exited(self) -> bool:
+        """Once closed: whether the exit was heard before."""
+        if self._pidfd < 0:
+            return self._exit is not None and not self._exit.cancelled()
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         return bool(poll.poll(0))
 
     def kill(self, signal_number: int = signal.SIGKILL) -> None:
-        """Send a signal to exactly this process. Exited already: nothing happens."""
+        """Send a signal to exactly this process. Exited already, or closed: nothing happens."""
+        if self._pidfd < 0:
+            return
         try:
             signal.pidfd_send_signal(self._pidfd, signal_number)
         except ProcessLookupError:

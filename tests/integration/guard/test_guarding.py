@@ -429,3 +429,19 @@ def test_hangup_and_interrupt_are_ignored_and_sigterm_kills(stubborn_spec: Guard
             assert "SIGTERM" in stubborn_spec.status_path.read_text()
 
     run(scenario())
+
+
+def test_gone_may_be_asked_again_when_a_successor_has_the_page(stubborn_spec: GuardSpec) -> None:
+    async def scenario() -> None:
+        async with started(stubborn_spec) as first:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(first.gone())
+                tasks.create_task(first.kill())
+                tasks.create_task(first.gone())
+            async with started(stubborn_spec) as second:
+                await second.arm(E1, in_s(60))
+                await second.open(E1)
+                await first.gone()
+                assert (await second.status()).state == "open"
+
+    run(scenario())
