@@ -6,12 +6,14 @@ NEVER_MS = 18446744073709551615
 """The longest semi-synchronous timeout there is: 584 million years."""
 RELAY_LOG_BYTES_MAX = 64 * 1024 * 1024
 """Applied relay logs are removed file by file: small files keep a salvage short."""
+BINARY_LOG_BYTES_MAX = 256 * 1024 * 1024
 DAY_S = 86400
 
 
 def server_config(settings: MariaDbSettings) -> str:
     """The whole file."""
     sections = [_identity(settings), _log(settings), _replication(settings), _rest(settings)]
+    sections.append([(name, text, "by configuration") for name, text in settings.further.items()])
     head = (
         "# Written by primacy at every start of the server. Changes made here are lost.\n"
         "# init_rpl_role is absent on purpose: it is decided at every start.\n[mariadbd]\n"
@@ -47,6 +49,7 @@ def _log(settings: MariaDbSettings) -> list[tuple[str, str, str]]:
         ("binlog_row_image", "FULL", "diverged rows can be saved and undone"),
         ("sync_binlog", "1", "a commit is on the disk before it is sent"),
         ("innodb_flush_log_at_trx_commit", "1", "and in the tables as well"),
+        ("max_binlog_size", str(BINARY_LOG_BYTES_MAX), "the end of the log is found quickly"),
         ("binlog_expire_logs_seconds", str(settings.log_days * DAY_S), "the default is never"),
     ]
 

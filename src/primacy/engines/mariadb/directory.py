@@ -78,6 +78,7 @@ class Directory:
         layout = self._layout
         layout.root.mkdir(parents=True, exist_ok=True)
         write_secrets(layout.secrets, self._settings.cluster_secret, self._settings.node)
+        layout.guard.mkdir(mode=0o700, exist_ok=True)
         layout.run.mkdir(exist_ok=True)
         self._give(layout.run)
         if not layout.server_log.exists():
@@ -169,7 +170,7 @@ class Directory:
         if user is not None:
             self._give(incoming)
         argv = [
-            "mariadb-install-db",
+            self._settings.programs.install,
             "--no-defaults",
             f"--datadir={incoming}",
             "--auth-root-authentication-method=socket",

@@ -8,6 +8,7 @@ Assumes   One agent calls it, one command at a time; `observe`, `beat`, `write_m
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import msgspec
 
@@ -16,22 +17,24 @@ from primacy.engines.api import (
     Branch,
     Capabilities,
     Diverged,
+    Guardian,
     Observation,
     ProgressSink,
     ServerState,
 )
 from primacy.engines.mariadb.directory import Directory
+from primacy.engines.mariadb.diverged import log_end, save_diverged
 from primacy.engines.mariadb.following import Follower
 from primacy.engines.mariadb.lifecycle import Lifecycle
 from primacy.engines.mariadb.notes import NoteFile, Notes
 from primacy.engines.mariadb.observe import Known, Status, observation
-from primacy.engines.mariadb.process import PlainProcess
+from primacy.engines.mariadb.process import ServerProcess
 from primacy.engines.mariadb.replica import Receiver
 from primacy.engines.mariadb.server import LocalServer
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.engines.mariadb.source import Source
 from primacy.errors import Conflict, OutcomeUnknown, PrimacyError, Unavailable
-from primacy.model import Epoch, NodeId
+from primacy.model import Epoch, NodeId, Position
 from primacy.telemetry import Event, Sink, Value
 
 CAPABILITIES = Capabilities(
@@ -57,9 +60,7 @@ class MariaDbEngine:
         self._receiver = Receiver(settings, self._server)
         self._follower = Follower(settings, self._server, self._receiver)
         self._source = Source(settings, self._server)
-        self._process = PlainProcess(
-            settings.layout.pid_file, clock, unix_user=self._directory.unix_user
-        )
+        self._process = ServerProcess(settings, clock, unix_user=self._directory.unix_user)
         self._life = Lifecycle(
             settings,
             directory=self._directory,
@@ -71,6 +72,17 @@ class MariaDbEngine:
         self._needs_salvage = False
         self._heartbeat = 0
         self._heartbeat_at_s = clock.now_s()
+
+    @property
+    def guardian(self) -> Guardian | None:
+        return self._process.guarded
+
+    async def attach(self) -> bool:
+        await asyncio.to_thread(self._directory.restore_old)
+        is_found = await self._process.attach()
+        if is_found:
+            self._needs_salvage = await self._looks_unsalvaged()
+        return is_found
 
     # -- what there is
 
@@ -135,8 +147,7 @@ class MariaDbEngine:
                 hint="Read the cluster's epoch again.",
             )
         self._note(sealed_epoch=epoch)
-        status = await self._stopped_status()
-        seen = self._observation(status)
+        seen = await self._as_far_as_it_goes()
         published = self._notes.notes.published
         if seen.received < published:
             raise Unavailable(
@@ -160,14 +171,19 @@ class MariaDbEngine:
             self._needs_salvage = False
             # Its log was found to be a prefix of the primary's: what was beyond it is void.
             lowered = min(own, self._notes.notes.published)
-            self._note(led_epoch=Epoch(0), published=lowered)
+            self._note(led_epoch=Epoch(0), led_from=0, published=lowered)
         self._tell("following", primary=primary, epoch=epoch, acknowledges=acknowledge)
 
     async def drain(self) -> None:
         await self._receiver.drain(within_s=self._settings.timing.drain_s)
 
     async def save_diverged(self, branch: Branch) -> Diverged:
-        raise Unavailable(f"{branch.epoch} cannot be read yet", hint="Clone the node.")
+        if self._process.is_alive():
+            raise Conflict("the server runs", hint="Its logs are read while it is down.")
+        stamp = f"{self._clock.wall_s():.0f}"
+        found = await save_diverged(self._settings, branch, stamp=stamp)
+        self._tell("diverged-saved", epoch=branch.epoch, count=found.count, path=found.path)
+        return found
 
     async def clone(self, donor: NodeId, progress: ProgressSink) -> None:
         del progress
@@ -199,9 +215,9 @@ class MariaDbEngine:
         await self._source.be_silent(status)
         await self._receiver.detach()
         self._needs_salvage = False
-        self._note(sealed_epoch=epoch, following_epoch=Epoch(0), led_epoch=epoch)
+        self._note(sealed_epoch=epoch, following_epoch=Epoch(0), led_epoch=epoch, led_from=0)
         sequence = await self._source.write_epoch_row(epoch, await self._server.status())
-        self._note(is_cut=False)
+        self._note(is_cut=False, led_from=sequence)
         self._tell("epoch-begun", epoch=epoch, first_sequence=sequence)
         return sequence
 
@@ -231,31 +247,62 @@ class MariaDbEngine:
 
     # -- inside
 
-    async def _stopped_status(self) -> Status:
-        """A running server that receives nothing, with all that it has received in sight."""
-        try:
-            if not self._process.is_alive():
-                await self.start(as_primary=True)
-            elif not self._life.is_starting:
-                await self._server.health()
-        except (Unavailable, OutcomeUnknown):
-            await self._life.kill()  # Hung: what it holds is on the disk.
+    async def _as_far_as_it_goes(self) -> Observation:
+        """Receives nothing from now on; with everything that it holds in sight."""
+        if self._process.is_alive() and not await self._answers():
+            await self._life.kill()  # What a hung server holds is on its disk.
+        if not self._process.is_alive():
+            notes = self._notes.notes
+            if notes.led_epoch and notes.led_from:
+                return await self._read_from_files()
             await self.start(as_primary=True)
         if self._needs_salvage:
             await self.salvage()
         await self._receiver.stop_receiving()
-        return await self._receiver.sealed_status()
+        return self._observation(await self._receiver.sealed_status())
+
+    async def _read_from_files(self) -> Observation:
+        """An old primary that is down stays down: a start would either cut its log or commit what
+        nobody acknowledged. All of its last epoch is its own."""
+        notes = self._notes.notes
+        end = await log_end(self._settings)
+        if end.sequence < notes.led_from:
+            raise Unavailable(
+                f"the log ends at {end.sequence}, before its epoch {notes.led_epoch} began at"
+                f" {notes.led_from}",
+                hint="Binary logs are missing. Clone this node.",
+            )
+        position = Position(notes.led_epoch, end.sequence)
+        seen = self._silent(ServerState.STOPPED, "an old primary; read from its files")
+        return replace(seen, received=position, applied=position, position_text=end.text)
+
+    async def _answers(self) -> bool:
+        if self._life.is_starting:
+            raise Unavailable("the server is starting", hint="Try again.")
+        try:
+            await self._server.health()
+        except (Unavailable, OutcomeUnknown):
+            return False
+        return True
+
+    async def _looks_unsalvaged(self) -> bool:
+        """A server that does not answer now is killed or started anew later, and asked then."""
+        try:
+            return await self._receiver.has_unapplied_relay_log()
+        except (Unavailable, OutcomeUnknown):
+            return False
 
     def _observation(self, status: Status) -> Observation:
         if status.heartbeat != self._heartbeat:
             self._heartbeat, self._heartbeat_at_s = status.heartbeat, self._clock.now_s()
         mark = self._directory.mark()
+        refusal = self._follower.refusal
         known = Known(
             notes=self._notes.notes,
             incarnation=None if mark is None else mark.incarnation,
             needs_salvage=self._needs_salvage,
             upstream=self._follower.upstream_node(status.upstream),
-            refusal=self._follower.refusal,
+            refusal=None if refusal is None else refusal.why,
             heartbeat_age_s=self._clock.now_s() - self._heartbeat_at_s,
             has_old_data=self._directory.has_old_data,
         )

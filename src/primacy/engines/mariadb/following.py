@@ -38,6 +38,14 @@ class History:
         return min(later) - 1 if later else self.end
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """This node was told to follow `primary`, and its log is no prefix of that one's."""
+
+    primary: NodeId
+    why: str
+
+
 def parting(own_epochs: tuple[EpochRow, ...], own: Position, theirs: History) -> str | None:
     """Why a log that ends at `own` is no prefix of `theirs`; None where it is one. Pure."""
     for row in own_epochs:
@@ -57,11 +65,13 @@ class Follower:
         self._server = server
         self._receiver = receiver
         self._login = login(settings.cluster_secret, replication_account(settings.node))
-        self.refusal: str | None = None
-        """Why the last `attach` found this log diverged; None once one went through."""
+        self.refusal: Refusal | None = None
+        """Of the last `attach`; None once one went through."""
 
     def upstream_node(self, upstream: Upstream | None) -> NodeId | None:
-        """Who the server follows, by its address."""
+        """Who the server follows, by its address; or would, had it not been refused."""
+        if self.refusal is not None:
+            return self.refusal.primary
         if upstream is None:
             return None
         for node, address in self._settings.peers.items():
@@ -71,6 +81,7 @@ class Follower:
 
     async def attach(self, primary: NodeId, *, acknowledge: bool) -> Position:
         """Attached and both threads started when this returns. Returns where the own log ended."""
+        self.refusal = None
         status = await self._server.status()
         upstream = status.upstream
         is_attached = (
@@ -110,9 +121,9 @@ class Follower:
         theirs = await self.history_of(primary)
         own = status.position_of(status.applied_sequence)
         why = parting(status.epochs, own, theirs)
-        self.refusal = None if why is None else f"this log is no prefix of {primary}'s: {why}"
-        if self.refusal is not None:
-            raise Conflict(self.refusal, hint="Save what is diverged, then clone this node.")
+        if why is not None:
+            self.refusal = Refusal(primary, f"this log is no prefix of {primary}'s: {why}")
+            raise Conflict(self.refusal.why, hint="Save what is diverged, then clone this node.")
 
     async def _point(self, primary: NodeId, status: Status, *, acknowledge: bool) -> None:
         address = self._settings.peer(primary)

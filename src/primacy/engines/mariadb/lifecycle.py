@@ -66,7 +66,7 @@ class Lifecycle:
         try:
             await self._process.start(
                 [
-                    self._settings.server_program,
+                    self._settings.programs.server,
                     f"--defaults-file={self._settings.layout.config_file}",
                     f"--init-rpl-role={role}",
                 ]

@@ -15,13 +15,12 @@ from primacy.engines.mariadb.observe import EpochRow
 from primacy.errors import Corrupt, Unavailable
 from primacy.model import Epoch, NodeId
 
-LINE_BYTES_MAX = 256 * 1024 * 1024
-"""One row event, in base64, is one statement of many lines; a row image may be one long line."""
 WORDS_MAX = 2000
 """Of a program's complaints, for an error message."""
 
 _GTID = re.compile(rb"^#\d+ .*\tGTID (\d+-\d+-\d+)\b(.*)$")
-_END = re.compile(rb"^(COMMIT|ROLLBACK)\b|\tXid = |^# at ")
+_GROUP_BEGINS = (b"START TRANSACTION", b"XA START")
+_GROUP_ENDS = (b"COMMIT", b"ROLLBACK", b"XA PREPARE")
 _EPOCH_INSERT = b"### INSERT INTO `primacy`.`epochs`"
 _COLUMN = re.compile(rb"^###   @(\d)=(.*?)(?: /\*.*)?$")
 
@@ -54,7 +53,9 @@ def relay_logs(data: Path) -> list[Path]:
     return sorted(each for each in data.glob("relay.[0-9]*") if each.suffix[1:].isdigit())
 
 
-async def read_logs(files: list[Path], *, start: str = "", save_to: Path | None = None) -> Reading:
+async def read_logs(
+    program: str, files: list[Path], *, start: str = "", save_to: Path | None = None
+) -> Reading:
     """Read files from the GTID position `start` (exclusive) to their end.
 
     With `save_to` the SQL that replays them is written there as well.
@@ -62,7 +63,7 @@ async def read_logs(files: list[Path], *, start: str = "", save_to: Path | None 
     if not files:
         return Reading()
     scan = _Scan()
-    process = await _binlog_process(files, start, asyncio.subprocess.PIPE)
+    process = await _binlog_process(program, files, start)
     complaints = ""
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -75,12 +76,12 @@ async def read_logs(files: list[Path], *, start: str = "", save_to: Path | None 
     return Reading(tuple(scan.transactions), tuple(scan.epochs), code == 0, complaints)
 
 
-async def replay(files: list[Path], *, start: str, into: list[str]) -> None:
+async def replay(program: str, files: list[Path], *, start: str, into: list[str]) -> None:
     """Pipe the logs from `start` (exclusive) into a client program. GTIDs stay as they are.
 
     `Unavailable` where either program failed; what was applied until then stays applied.
     """
-    source = await _binlog_process(files, start, asyncio.subprocess.PIPE)
+    source = await _binlog_process(program, files, start)
     try:
         sink = await asyncio.create_subprocess_exec(
             *into,
@@ -113,6 +114,7 @@ class _Scan:
         self.transactions: list[Gtid] = []
         self.epochs: list[EpochRow] = []
         self._open: Gtid | None = None
+        self._is_group = False
         self._columns: dict[int, str] | None = None
 
     def feed(self, line: bytes) -> None:
@@ -120,7 +122,9 @@ class _Scan:
             self._feed_column(line)
         if (found := _GTID.match(line)) is not None:
             self._begin(parse(found.group(1).decode()))
-        elif self._open is not None and _is_end(line):
+        elif self._open is not None and line.startswith(_GROUP_BEGINS):
+            self._is_group = True
+        elif self._open is not None and self._is_end(line):
             self._end()
         elif line.startswith(_EPOCH_INSERT):
             self._columns = {}
@@ -130,8 +134,14 @@ class _Scan:
         self._open = None
 
     def _begin(self, gtid: Gtid) -> None:
-        self._end()  # A statement that stands alone, such as DDL, ends where the next one begins.
         self._open = gtid
+        self._is_group = False
+
+    def _is_end(self, line: bytes) -> bool:
+        """A statement that stands alone, such as DDL, is one event; a group has a last one."""
+        if not self._is_group:
+            return b"\tQuery\t" in line
+        return line.startswith(_GROUP_ENDS) or b"\tXid = " in line
 
     def _end(self) -> None:
         if self._open is not None and self._open.domain == DOMAIN:
@@ -146,10 +156,6 @@ class _Scan:
             if len(columns) == 3:
                 self.epochs.append(_epoch_row(columns))
                 self._columns = None
-
-
-def _is_end(line: bytes) -> bool:
-    return line.startswith((b"COMMIT", b"ROLLBACK")) or b"\tXid = " in line
 
 
 def _epoch_row(columns: dict[int, str]) -> EpochRow:
@@ -188,15 +194,17 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
         yield rest
 
 
-async def _binlog_process(files: list[Path], start: str, stdout: int) -> asyncio.subprocess.Process:
+async def _binlog_process(
+    program: str, files: list[Path], start: str
+) -> asyncio.subprocess.Process:
     position = [f"--start-position={start}"] if start else []
     return await asyncio.create_subprocess_exec(
-        "mariadb-binlog",
+        program,
         "--no-defaults",
         "--verbose",
         *position,
         *[str(each) for each in files],
-        stdout=stdout,
+        stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         limit=1 << 20,
     )

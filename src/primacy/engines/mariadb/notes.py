@@ -25,6 +25,8 @@ class Notes(msgspec.Struct, frozen=True, kw_only=True):
     following_epoch: Epoch = Epoch(0)
     led_epoch: Epoch = Epoch(0)
     """The last epoch that this node began itself; 0 once it follows another primary."""
+    led_from: int = 0
+    """The sequence of that epoch's row; 0 until it is known to stand."""
     is_cut: bool = False
     """The log was cut since this node led."""
     published: Position = ORIGIN

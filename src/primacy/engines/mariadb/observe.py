@@ -213,7 +213,9 @@ def _replication(status: Status, known: Known) -> Replication:
     upstream = status.upstream
     errors = [] if known.refusal is None else [known.refusal]
     if upstream is None:
-        return Replication(error=known.refusal, is_diverged=known.refusal is not None)
+        return Replication(
+            upstream=known.upstream, error=known.refusal, is_diverged=known.refusal is not None
+        )
     if upstream.io_error_code and upstream.io_running != "Yes":
         errors.append(f"{upstream.io_error_code}: {upstream.io_error}")
     if upstream.sql_error_code:

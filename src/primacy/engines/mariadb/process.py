@@ -1,118 +1,99 @@
-"""The server's process: started, watched, ended.
+"""The server's process: a child of its guard, which kills it at the lease's deadline.
 
-`ServerProcess` is what the engine needs of it. `PlainProcess` is a child of the agent; in a
-cluster the guard is the parent (see guarded.py).
+Promises  At most one server of this node runs. The agent's end leaves guard and server running;
+          `attach` finds them again.
 """
 
-import pwd
+import shutil
 import signal
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from primacy.clock import Clock
-from primacy.errors import Rejected
-from primacy.runtime.processes import Watched, watch
+from primacy.engines.guarding import Guarded, attach, guard_spec, start_guard
+from primacy.engines.mariadb.settings import MariaDbSettings
+from primacy.errors import Conflict, Rejected
+
+SEARCH_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+"""Debian keeps the server in a folder that is not on everybody's path."""
 
 
-class ServerProcess(Protocol):
-    """At most one server process at a time."""
+class ServerProcess:
+    """The server under its guard. Used from one event loop."""
+
+    def __init__(self, settings: MariaDbSettings, clock: Clock, *, unix_user: str | None) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._unix_user = unix_user
+        self._guarded: Guarded | None = None
+
+    @property
+    def guarded(self) -> Guarded | None:
+        """Guard and server, while both run."""
+        return self._guarded if self.is_alive() else None
+
+    async def attach(self) -> bool:
+        """Take over what an earlier agent left; False where nothing runs."""
+        if not self.is_alive():
+            await self._bury()
+            self._guarded = await attach(self._settings.layout.guard, self._clock)
+        return self._guarded is not None
 
     async def start(self, argv: Sequence[str]) -> None:
         """`Rejected` where the program cannot be run. Does not wait until the server answers."""
-        ...
+        if self.is_alive():
+            raise Conflict("the server runs already", hint="Observe it.")
+        await self._bury()
+        layout = self._settings.layout
+        spec = guard_spec(
+            (program_path(argv[0]), *argv[1:]),
+            state_dir=layout.guard,
+            page_path=self._settings.page,
+            log_path=layout.guard / "server.out",
+            user=self._unix_user,
+            environment={"PATH": SEARCH_PATH, "LC_ALL": "C.UTF-8"},
+        )
+        self._guarded = await start_guard(spec, self._clock)
 
     def is_alive(self) -> bool:
-        """Whether any process of the server runs, adopted from an earlier agent or started here."""
-        ...
+        """Neither the guard nor the server has been heard to exit."""
+        return self._guarded is not None and not self._guarded.exited.is_set()
 
     async def exited(self) -> None:
-        """Return when no process of the server runs."""
-        ...
+        """Return when every process of the server is gone."""
+        await self._bury()
 
     async def kill(self) -> None:
         """SIGKILL, and wait until every process is gone."""
-        ...
+        if self._guarded is not None:
+            await self._guarded.kill()
+            await self._bury()
 
     def terminate(self) -> None:
-        """SIGTERM: a clean stop."""
-        ...
+        """SIGTERM to the server: a clean stop."""
+        if self._guarded is not None and self.is_alive():
+            self._guarded.database.kill(signal.SIGTERM)
+
+    def let_go(self) -> None:
+        """The agent leaves; guard and server stay."""
+        if self._guarded is not None:
+            self._guarded.detach()
+            self._guarded = None
+
+    async def _bury(self) -> None:
+        """Wait for the end of a server; while it lives, that is for as long as it lives."""
+        guarded = self._guarded
+        if guarded is None:
+            return
+        await guarded.gone()
+        if self._guarded is guarded:
+            guarded.detach()
+            self._guarded = None
 
 
-class PlainProcess:
-    """A server that is the agent's own child, found again by its pid file."""
-
-    def __init__(self, pid_file: Path, clock: Clock, *, unix_user: str | None) -> None:
-        self._pid_file = pid_file
-        self._clock = clock
-        self._unix_user = unix_user
-        self._child: subprocess.Popen[bytes] | None = None
-        self._watched: Watched | None = None
-
-    async def start(self, argv: Sequence[str]) -> None:
-        user, group = None, None
-        if self._unix_user is not None:
-            account = pwd.getpwnam(self._unix_user)
-            user, group = account.pw_uid, account.pw_gid
-        try:
-            self._child = subprocess.Popen(  # noqa: ASYNC220 -- returns at exec; nothing is waited for
-                list(argv),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                user=user,
-                group=group,
-                extra_groups=None if user is None else [],
-                start_new_session=True,
-                umask=0o077,
-            )
-        except OSError as error:
-            raise Rejected(
-                f"{argv[0]} cannot be started: {error}", hint="Install mariadb-server."
-            ) from error
-        self._watched = watch(self._child.pid)
-
-    def is_alive(self) -> bool:
-        if self._watched is None:
-            self._watched = self._adopted()
-        if self._watched is None:
-            return False
-        if not self._watched.has_exited():
-            return True
-        self._reap()
-        return False
-
-    async def exited(self) -> None:
-        while self.is_alive():
-            if self._watched is not None:
-                await self._watched.exited()
-
-    async def kill(self) -> None:
-        if self.is_alive() and self._watched is not None:
-            self._watched.kill()
-            await self.exited()
-
-    def terminate(self) -> None:
-        if self.is_alive() and self._watched is not None:
-            self._watched.kill(signal.SIGTERM)
-
-    def _adopted(self) -> Watched | None:
-        """The server that an earlier agent has started."""
-        try:
-            pid = int(self._pid_file.read_text(encoding="ascii").strip())
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (FileNotFoundError, ProcessLookupError, ValueError):
-            return None
-        if str(self._pid_file.parent.parent).encode() not in command:
-            return None  # The number was given to another program since.
-        return watch(pid)
-
-    def _reap(self) -> None:
-        if self._child is not None:
-            self._child.wait()  # It has exited: this does not wait.
-            self._child = None
-        if self._watched is not None:
-            self._watched.close()
-            self._watched = None
-        self._pid_file.unlink(missing_ok=True)
+def program_path(name: str) -> str:
+    """`Rejected` where there is no such program."""
+    found = shutil.which(name, path=SEARCH_PATH) if "/" not in name else name
+    if found is None or not Path(found).exists():
+        raise Rejected(f"{name} is not installed", hint="Install mariadb-server.")
+    return found

@@ -98,9 +98,13 @@ class Receiver:
     async def read_unapplied(self, status: Status) -> Reading:
         """The relay log beyond what is applied."""
         files = relay_logs(self._settings.layout.data)
-        reading = await read_logs(files, start=_applied_text(status))
+        reading = await read_logs(
+            self._settings.programs.binlog, files, start=_applied_text(status)
+        )
         if not reading.is_whole and not reading.transactions:
-            reading = await read_logs(files)  # The logs begin later than what is applied.
+            reading = await read_logs(
+                self._settings.programs.binlog, files
+            )  # The logs begin later than what is applied.
         return reading
 
     async def salvage(self) -> None:
@@ -114,8 +118,14 @@ class Receiver:
         files = relay_logs(self._settings.layout.data)
         reading = await self.read_unapplied(status)
         if reading.last_sequence > status.applied_sequence:
-            into = ["mariadb", f"--defaults-file={self.client_options()}", "--binary-mode"]
-            await replay(files, start=_applied_text(status), into=into)
+            programs = self._settings.programs
+            options = f"--defaults-file={await asyncio.to_thread(self.client_options)}"
+            await replay(
+                programs.binlog,
+                files,
+                start=_applied_text(status),
+                into=[programs.client, options, "--binary-mode"],
+            )
         await self.adopt_own_log()
 
     async def adopt_own_log(self) -> None:

@@ -9,6 +9,7 @@ STATE_DIR/diverged/        transactions that lost their place in the history
 STATE_DIR/server.cnf, server.log
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from primacy.errors import Rejected
 from primacy.model import Address, NodeId
 
+SHARED_MEMORY = Path("/dev/shm")
 SOCKET_PATH_BYTES_MAX = 107
 """The kernel's limit for the path of a unix socket."""
 
@@ -40,6 +42,18 @@ class Timing:
     """A question to another node's server, or to its clone door, for the first answer."""
     clone_silence_s: float = 30.0
     """A clone that sends nothing for that long has failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programs:
+    """MariaDB's own programs, by name or by path."""
+
+    server: str = "mariadbd"
+    install: str = "mariadb-install-db"
+    backup: str = "mariadb-backup"
+    unpack: str = "mbstream"
+    binlog: str = "mariadb-binlog"
+    client: str = "mariadb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,10 @@ class Layout:
     @property
     def pid_file(self) -> Path:
         return self.run / "db.pid"
+
+    @property
+    def guard(self) -> Path:
+        return self.root / "guard"
 
     @property
     def secrets(self) -> Path:
@@ -110,13 +128,17 @@ class MariaDbSettings:
     cluster_secret: bytes = field(repr=False)
     unix_user: str | None = "mysql"
     """Whom the server runs as when the agent is root; otherwise it runs as the agent's user."""
-    server_program: str = "mariadbd"
+    programs: Programs = field(default_factory=Programs)
+    page_path: Path | None = None
+    """The deadline page, on tmpfs; None: a name of its own in shared memory."""
     buffer_pool_bytes: int = 128 * 1024 * 1024
     connections_max: int = 500
     log_days: int = 7
     """Binary logs older than that are removed."""
     proxy_networks: tuple[str, ...] = ("127.0.0.1/32", "::1/128")
     """From here the server accepts a PROXY header: the router on this host."""
+    further: Mapping[str, str] = field(default_factory=dict)
+    """Server variables of the operator; they come last in the file."""
     timing: Timing = field(default_factory=Timing)
 
     def __post_init__(self) -> None:
@@ -130,6 +152,14 @@ class MariaDbSettings:
     @property
     def layout(self) -> Layout:
         return Layout(self.state_dir)
+
+    @property
+    def page(self) -> Path:
+        """Where guard, agent and router find the deadline page of this node."""
+        if self.page_path is not None:
+            return self.page_path
+        tag = hashlib.sha256(str(self.state_dir.absolute()).encode()).hexdigest()[:8]
+        return SHARED_MEMORY / f"primacy-{self.cluster}-{self.node}-{tag}.page"
 
     def peer(self, node: NodeId) -> Address:
         """`Rejected` for a node that has no database."""
