@@ -4,6 +4,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from primacy.clock import Clock
@@ -26,6 +27,8 @@ class Parts:
     """What the rooms are built from."""
 
     config: Config
+    path: Path
+    """Of the configuration: the router is started with the same."""
     node: NodeId
     clock: Clock
     events: Sink

@@ -157,11 +157,11 @@ class Hands:
 
     async def _demote(self, action: do.Demote, view: View) -> None:
         """The doors are closed and no commit is in flight: the engine confirms both."""
-        guardian = self._engine.guardian
-        if guardian is not None:
-            await guardian.close(action.epoch)
+        guardian = _required(self._engine.guardian)
         try:
+            await guardian.close(action.epoch, keep_deadline=True)
             await self._engine.demote()
+            await guardian.close(action.epoch)  # Read-only for certain: it may live on.
         except Conflict as refusal:
             self._events(Event("demotion-refused", {"reason": refusal.what}))
             await self._engine.kill()

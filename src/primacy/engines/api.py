@@ -161,8 +161,9 @@ class Guardian(Protocol):
 
     async def open(self, epoch: Epoch) -> object: ...
 
-    async def close(self, epoch: Epoch) -> object:
-        """Closed is final for the epoch."""
+    async def close(self, epoch: Epoch, *, keep_deadline: bool = False) -> object:
+        """Closed is final for the epoch. `keep_deadline`: the guard still kills at the deadline,
+        until a second `close` without it."""
         ...
 
 

@@ -1,0 +1,149 @@
+"""The long-lived processes of a host: `primacy run` and `primacy router`.
+
+    primacy run      the store's member, the brain beside the database, and the keeper of the router
+    primacy router   the clients' doors; it outlives an agent that restarts
+
+Stopping `primacy run` (SIGTERM, SIGINT) leaves database, guard and router running: an upgrade of the
+agent is no outage. A primary whose agent stays away is killed by its guard at the deadline.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+import uvloop
+
+from primacy.cli.assemble import Parts, agent_of, router_of, store_client, store_server
+from primacy.clock import Clock, SystemClock
+from primacy.config import Config
+from primacy.model import NodeId
+from primacy.runtime.processes import Watched, watch
+from primacy.telemetry import Event, Sink
+
+ROUTER_AGAIN_AFTER_S = 0.5
+"""A router that exits is started again after this long."""
+
+
+def run_node(config: Config, node: str, *, path: Path, is_json: bool) -> None:
+    """Runs until SIGTERM or SIGINT. Errors: those of the parts, when no retry can mend them."""
+    name = NodeId(node)
+    clock = SystemClock()
+    events = event_sink(clock, name, is_json=is_json)
+    parts = Parts(config, path.absolute(), name, clock, events)
+    run_dir = config.state_dir(node) / "run"
+    run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+    with pid_file(run_dir / "agent.pid"):
+        uvloop.run(_until_signal(lambda: _node(parts)))
+
+
+def run_router(config: Config, node: str, *, path: Path, is_json: bool) -> None:
+    """Runs until SIGTERM or SIGINT."""
+    name = NodeId(node)
+    clock = SystemClock()
+    events = event_sink(clock, name, is_json=is_json)
+    run_dir = config.state_dir(node) / "run"
+    run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+    with pid_file(run_dir / "router.pid"):
+        uvloop.run(_until_signal(lambda: _router(Parts(config, path.absolute(), name, clock, events))))
+
+
+async def _node(parts: Parts) -> None:
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+        server = await stack.enter_async_context(store_server(parts))
+        tasks.create_task(server.run(), name="store")
+        store = await stack.enter_async_context(store_client(parts.config, parts.clock))
+        keeper = RouterKeeper(parts)
+        tasks.create_task(keeper.run(), name="router-keeper")
+        if parts.node in parts.config.data_nodes:
+            agent = await stack.enter_async_context(agent_of(parts, store))
+            tasks.create_task(agent.run(), name="agent")
+
+
+async def _router(parts: Parts) -> None:
+    async with store_client(parts.config, parts.clock) as store:
+        await router_of(parts, store).run()
+
+
+class RouterKeeper:
+    """Keeps this host's router running: one that an earlier agent started is watched, not doubled."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._pid_file = parts.config.state_dir(parts.node) / "run" / "router.pid"
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            watched = self._running() or self._start()
+            if watched is not None:
+                await watched.exit_future(loop)
+                watched.close()
+                self._parts.events(Event("router-exited", {"node": self._parts.node}))
+            await self._parts.clock.sleep(ROUTER_AGAIN_AFTER_S)
+
+    def _running(self) -> Watched | None:
+        try:
+            pid = int(self._pid_file.read_text())
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            return None
+        return watch(pid) if b"router" in command else None
+
+    def _start(self) -> Watched | None:
+        arguments = ["router", "--config", str(self._parts.path), "--node", self._parts.node]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "primacy.cli.main", *arguments],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        return watch(process.pid)
+
+
+async def _until_signal(work: Callable[[], Awaitable[None]]) -> None:
+    """SIGTERM and SIGINT cancel the work; it cleans up and ends."""
+    loop = asyncio.get_running_loop()
+    running = asyncio.current_task()
+    if running is None:
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, running.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await work()
+
+
+@contextmanager
+def pid_file(path: Path) -> Iterator[None]:
+    """Says who runs, for operators and tests; removed at a clean end."""
+    path.write_text(f"{os.getpid()}\n")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def event_sink(clock: Clock, node: NodeId, *, is_json: bool) -> Sink:
+    """One line per event on standard error."""
+
+    def write(event: Event) -> None:
+        wall_s = clock.wall_s()
+        if is_json:
+            fields = {"at_s": round(wall_s, 3), "node": node, "event": event.name, **event.fields}
+            line = msgspec.json.encode(fields).decode()
+        else:
+            line = f"{wall_s:.3f} {node} {event}"
+        sys.stderr.write(line + "\n")
+
+    return write
+
+
+def chance() -> random.Random:
+    """Spreads timeouts; nothing secret comes from it."""
+    return random.Random()  # noqa: S311 - as said.
