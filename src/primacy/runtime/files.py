@@ -1,0 +1,31 @@
+"""Files that appear whole or not at all."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+PRIVATE = 0o600
+"""Readable by their owner only."""
+
+
+def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write beside, sync, rename, sync the directory. Blocks. After a crash the old or the new
+    content stands at `path`, and at worst a leftover `.new` beside it."""
+    beside = path.with_name(path.name + ".new")
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
+    with os.fdopen(fd, "wb") as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        os.fsync(fd)
+    beside.rename(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in `directory` durable."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

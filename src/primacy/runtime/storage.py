@@ -1,0 +1,237 @@
+"""All that one member keeps on its disk: identity, write-ahead log, snapshots.
+
+Promises  A directory serves one node of one cluster in one process. What `restored` says is what
+          the machine had been told to be durable, and perhaps more that it had asked for.
+Source    `docs/formats/wal.md`
+"""
+
+import asyncio
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import msgspec
+
+from primacy import telemetry
+from primacy.clock import Clock
+from primacy.consensus.machine import Persist, SnapshotMeta
+from primacy.consensus.raft.core import Restored
+from primacy.errors import Conflict, Corrupt, Rejected
+from primacy.model import NodeId
+from primacy.runtime.files import replace_file
+from primacy.runtime.snapshots import SnapshotStore
+from primacy.runtime.wal import Image, Wal, segment_numbers, segment_path
+from primacy.telemetry import Event, Sink
+
+TRAILING_ENTRIES = 5_000
+"""Entries kept behind a snapshot, as Raft's own `Limits.trailing_entries`."""
+
+V = TypeVar("V")
+
+_IDENTITY = "identity.json"
+_VERSION = 1
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Whose disk this is, and which life of it."""
+
+    version: int
+    cluster: str
+    node: NodeId
+    incarnation: str
+
+
+class MemberStorage:
+    """Open with `MemberStorage.open`, then hand it to a host, which starts and closes it."""
+
+    def __init__(
+        self, identity: Identity, wal: Wal, snapshots: SnapshotStore, restored: Restored, lock: int
+    ) -> None:
+        self.identity = identity
+        self.snapshots = snapshots
+        self.restored = restored
+        self._wal = wal
+        self._lock = lock
+
+    @classmethod
+    def open(
+        cls, directory: Path, *, cluster: str, node: NodeId, sink: Sink = telemetry.ignore
+    ) -> "MemberStorage":
+        """Create or recover. Blocks. `Rejected` for another's directory, `Conflict` while another
+        process has it, `Corrupt` for damage."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = _lock(directory)
+        try:
+            had_identity = _check_identity(directory, cluster, node)
+            wal = Wal.open(directory, sink=sink)
+            try:
+                if not had_identity:
+                    _write_identity(directory, cluster, node, wal.image)
+                identity = _read_identity(directory)
+                snapshots = SnapshotStore(directory)
+                snapshot = _newest_usable(snapshots, wal.image, sink)
+                restored = Restored(
+                    wal.image.hard, tuple(wal.image.entries), snapshot, identity.incarnation
+                )
+            except BaseException:
+                wal.close()
+                raise
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(identity, wal, snapshots, restored, lock)
+
+    def start(
+        self, on_durable: Callable[[int], None], on_failure: Callable[[Exception], None]
+    ) -> None:
+        """Begin to write. Both callbacks run in this event loop."""
+        loop = asyncio.get_running_loop()
+
+        def tell_durable(write_id: int) -> None:
+            _call_if_open(loop, on_durable, write_id)
+
+        def tell_failure(error: Exception) -> None:
+            _call_if_open(loop, on_failure, error)
+
+        self._wal.start(tell_durable, tell_failure)
+
+    def write(self, persist: Persist) -> None:
+        """Returns at once; `on_durable` tells of it."""
+        self._wal.write(persist)
+
+    async def save_snapshot(
+        self, meta: SnapshotMeta, pieces: Iterator[bytes], clock: Clock
+    ) -> None:
+        """Write it durably, then have the log compacted behind it."""
+        await self.snapshots.save(meta, pieces, clock)
+        self._wal.compact(meta, trailing=TRAILING_ENTRIES)
+
+    @property
+    def sync_count(self) -> int:
+        """Group commits so far."""
+        return self._wal.sync_count
+
+    def close(self) -> None:
+        """Ends the writer and gives the directory free. Blocks for a sync or a few."""
+        self._wal.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> "MemberStorage":
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _call_if_open(loop: asyncio.AbstractEventLoop, callback: Callable[[V], None], value: V) -> None:
+    """From the writer's thread. A loop that was closed has nobody left who waits."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(callback, value)
+
+
+def _lock(directory: Path) -> int:
+    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise Conflict(
+            f"another process uses {directory}", hint="Stop it first; a node runs once."
+        ) from error
+    return fd
+
+
+def _check_identity(directory: Path, cluster: str, node: NodeId) -> bool:
+    """Whether the directory has one, of this cluster and node, and a log."""
+    path = directory / _IDENTITY
+    if not path.exists():
+        return False
+    identity = _read_identity(directory)
+    if (identity.cluster, identity.node) != (cluster, node):
+        raise Rejected(
+            f"{directory} belongs to node {identity.node} of cluster {identity.cluster}, not to "
+            f"node {node} of cluster {cluster}",
+            hint="Configure another directory, or start the node that owns this one.",
+        )
+    if not segment_numbers(directory):
+        raise Corrupt(
+            f"{directory} has an identity and no log: {segment_path(directory, 1)} is missing",
+            hint="Nothing was changed. Restore the log, or remove the directory and let this "
+            "member join with a new disk.",
+        )
+    return True
+
+
+def _read_identity(directory: Path) -> Identity:
+    path = directory / _IDENTITY
+    try:
+        identity = msgspec.json.decode(path.read_bytes(), type=Identity)
+    except msgspec.DecodeError as error:
+        raise Corrupt(
+            f"{path}, offset 0: {error}",
+            hint="Nothing was changed. Remove the directory and let this member join with a new "
+            "disk.",
+        ) from error
+    if identity.version != _VERSION:
+        raise Rejected(
+            f"{path} has version {identity.version}, this primacy reads {_VERSION}",
+            hint="Run the release that wrote it.",
+        )
+    return identity
+
+
+def _write_identity(directory: Path, cluster: str, node: NodeId, image: Image) -> None:
+    """The last file of a new directory: once it stands, all of it does."""
+    if image != Image() or any(directory.glob("snapshot-*.snap")):
+        raise Corrupt(
+            f"{directory} holds a log and no {_IDENTITY}",
+            hint="Nothing was changed. Restore the file, or remove the directory and let this "
+            "member join with a new disk.",
+        )
+    identity = Identity(_VERSION, cluster, node, secrets.token_hex(16))
+    replace_file(directory / _IDENTITY, [msgspec.json.encode(identity)])
+
+
+def _newest_usable(snapshots: SnapshotStore, image: Image, sink: Sink) -> SnapshotMeta:
+    """The newest snapshot that is whole and from which the log goes on.
+
+    It may be newer than the log knows: it was received, and the crash came before the log
+    restarted behind it. An older one serves where the log reaches back to it.
+    """
+    damage: Corrupt | None = None
+    for meta in snapshots.metas():
+        if not _goes_on_from(meta, image):
+            continue
+        try:
+            snapshots.verify(meta)
+        except Corrupt as error:
+            sink(Event("snapshot-damaged", {"what": error.what}))
+            damage = damage or error
+        else:
+            return meta
+    if damage is not None and image.snapshot.index > 0:
+        raise damage
+    if not _goes_on_from(SnapshotMeta(), image):
+        raise Corrupt(
+            f"the log begins behind index {image.snapshot.index}, and no snapshot reaches it",
+            hint="Nothing was changed. Restore the snapshot file, or remove the directory and let "
+            "this member join with a new disk.",
+        )
+    return SnapshotMeta()
+
+
+def _goes_on_from(meta: SnapshotMeta, image: Image) -> bool:
+    if image.entries:
+        return meta.index + 1 >= image.entries[0].index
+    return meta.index >= image.snapshot.index
