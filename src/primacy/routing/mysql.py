@@ -1,0 +1,27 @@
+"""The one thing that a router says in MariaDB's own protocol: the error packet of a refusal.
+
+Sent in place of the server's greeting, as the server itself does when it has too many
+connections; every driver shows its text. Layout in docs/protocols/router.md.
+Source: MariaDB's protocol, ERR_Packet: 3 bytes length, sequence 0, 0xFF, code, '#', SQL state.
+"""
+
+from enum import Enum
+
+MESSAGE_BYTES_MAX = 480
+"""The servers cut theirs at 512 bytes, and some drivers keep no more."""
+
+
+class Refusal(Enum):
+    """Code and SQL state. Both are connection errors (class 08), which pools retry."""
+
+    NO_DATABASE = (1053, b"08S01")
+    """ER_SERVER_SHUTDOWN: not now, connect again. It is never sent for a statement."""
+    TOO_MANY = (1040, b"08004")
+    """ER_CON_COUNT_ERROR: the router's own limit."""
+
+
+def error_packet(refusal: Refusal, message: str) -> bytes:
+    code, sql_state = refusal.value
+    text = message.encode()[:MESSAGE_BYTES_MAX].decode(errors="ignore").encode()
+    payload = b"\xff" + code.to_bytes(2, "little") + b"#" + sql_state + text
+    return len(payload).to_bytes(3, "little") + b"\x00" + payload
