@@ -109,6 +109,10 @@ class Session:
 
         `Unavailable` on a deadline: a caller whose statement changes something looks again.
         """
+        return await self.end(self.begin(ask), within_s=within_s)
+
+    def begin(self, ask: Ask[T]) -> "asyncio.Future[T]":
+        """The first half of `run`. The answer must be given to `end`."""
         if self._keeps_waiting and self.is_busy:
             raise Unavailable(
                 f"the {self._purpose} connection still waits for its last answer",
@@ -118,7 +122,10 @@ class Session:
         if worker is None or worker.is_busy:
             self.reset()
             worker = self._worker = _Worker(self._purpose, self._target)
-        answer = worker.ask(ask, asyncio.get_running_loop())
+        return worker.ask(ask, asyncio.get_running_loop())
+
+    async def end(self, answer: "asyncio.Future[T]", *, within_s: float) -> T:
+        """The second half of `run`."""
         try:
             async with asyncio.timeout(within_s):
                 return await answer

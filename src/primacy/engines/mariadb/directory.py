@@ -34,6 +34,8 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str
     node: str
     incarnation: Incarnation
+    pending_gtid: str = ""
+    """A clone's position, to be given to the server at its first start."""
 
 
 class Directory:
@@ -110,13 +112,14 @@ class Directory:
         incoming.mkdir(mode=0o700, parents=True)
         return incoming
 
-    def adopt_incoming(self) -> None:
+    def adopt_incoming(self, *, pending_gtid: str = "") -> None:
         """`incoming` becomes `data` with a new incarnation; what was there goes aside."""
         layout = self._layout
         mark = Mark(
             cluster=self._settings.cluster,
             node=self._settings.node,
             incarnation=Incarnation(secrets.token_hex(16)),
+            pending_gtid=pending_gtid,
         )
         replace_durably(layout.incoming / MARK_NAME, msgspec.json.encode(mark), mode=0o644)
         self._give_all(layout.incoming)
@@ -130,6 +133,14 @@ class Directory:
         layout.incoming.rename(layout.data)
         sync_folder(layout.root)
         self._mark = None
+
+    def forget_pending_gtid(self) -> None:
+        """The server has taken it."""
+        mark = self.mark()
+        if mark is not None and mark.pending_gtid:
+            new = msgspec.structs.replace(mark, pending_gtid="")
+            replace_durably(self._layout.data / MARK_NAME, msgspec.json.encode(new), mode=0o644)
+            self._mark = new
 
     def restore_old(self) -> None:
         """After a crash between the two renames of `adopt_incoming`: the old data stand again."""

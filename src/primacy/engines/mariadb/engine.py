@@ -22,11 +22,13 @@ from primacy.engines.api import (
     ProgressSink,
     ServerState,
 )
+from primacy.engines.mariadb.clone import CloneDoor, fetch
 from primacy.engines.mariadb.directory import Directory
 from primacy.engines.mariadb.diverged import log_end, save_diverged
 from primacy.engines.mariadb.following import Follower
+from primacy.engines.mariadb.gtid import sequence_of
 from primacy.engines.mariadb.lifecycle import Lifecycle
-from primacy.engines.mariadb.notes import NoteFile, Notes
+from primacy.engines.mariadb.notes import NoteFile
 from primacy.engines.mariadb.observe import Known, Status, observation
 from primacy.engines.mariadb.process import ServerProcess
 from primacy.engines.mariadb.replica import Receiver
@@ -69,6 +71,7 @@ class MariaDbEngine:
             server=self._server,
             clock=clock,
         )
+        self._door = CloneDoor(settings, self._receiver, events)
         self._needs_salvage = False
         self._heartbeat = 0
         self._heartbeat_at_s = clock.now_s()
@@ -79,9 +82,10 @@ class MariaDbEngine:
 
     async def attach(self) -> bool:
         await asyncio.to_thread(self._directory.restore_old)
+        self._bind_notes()
         is_found = await self._process.attach()
-        if is_found:
-            self._needs_salvage = await self._looks_unsalvaged()
+        if is_found and await self._answers():
+            self._needs_salvage = await self._receiver.has_unapplied_relay_log()
         return is_found
 
     # -- what there is
@@ -109,11 +113,12 @@ class MariaDbEngine:
         if state is ServerState.STOPPED:
             return
         await asyncio.to_thread(self._directory.make_empty)
-        self._notes.save(Notes(sealed_epoch=self._notes.notes.sealed_epoch))
+        self._bind_notes()
         self._tell("database-initialised")
 
     async def start(self, *, as_primary: bool) -> None:
         was_alive = self._process.is_alive()
+        self._bind_notes()
         await self._life.start(as_primary=as_primary)
         if not was_alive:
             self._note(following_epoch=Epoch(0))
@@ -186,13 +191,18 @@ class MariaDbEngine:
         return found
 
     async def clone(self, donor: NodeId, progress: ProgressSink) -> None:
-        del progress
-        raise Unavailable(f"{donor} has no clone door yet", hint="Initialise the node.")
+        gtid = await fetch(self._settings, self._directory, donor, progress)
+        await self._life.stop()
+        await asyncio.to_thread(self._directory.adopt_incoming, pending_gtid=gtid)
+        self._bind_notes()
+        self._needs_salvage = False
+        self._tell("database-cloned", donor=donor, position=gtid)
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
         """The clone door of this node is open inside."""
-        yield
+        async with self._door.open():
+            yield
 
     # -- as a primary
 
@@ -285,12 +295,12 @@ class MariaDbEngine:
             return False
         return True
 
-    async def _looks_unsalvaged(self) -> bool:
-        """A server that does not answer now is killed or started anew later, and asked then."""
-        try:
-            return await self._receiver.has_unapplied_relay_log()
-        except (Unavailable, OutcomeUnknown):
-            return False
+    def _bind_notes(self) -> None:
+        """A clone stands at a sequence whose epoch only its tables know: 0 claims too little."""
+        mark = self._directory.mark()
+        if mark is not None:
+            stands_at = Position(Epoch(0), sequence_of(mark.pending_gtid))
+            self._notes.bind(mark.incarnation, stands_at=stands_at)
 
     def _observation(self, status: Status) -> Observation:
         if status.heartbeat != self._heartbeat:
@@ -314,6 +324,7 @@ class MariaDbEngine:
         return Observation(
             state=state,
             incarnation=None if mark is None else mark.incarnation,
+            received=notes.published,
             sealed_epoch=notes.sealed_epoch,
             following_epoch=notes.following_epoch,
             is_cut=notes.is_cut,

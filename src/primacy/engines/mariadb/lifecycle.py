@@ -19,7 +19,6 @@ from primacy.engines.mariadb.process import ServerProcess
 from primacy.engines.mariadb.server import LocalServer
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.errors import Conflict, OutcomeUnknown, Rejected, Unavailable
-from primacy.model import Epoch
 
 READY_POLL_S = 0.01
 
@@ -122,15 +121,15 @@ class Lifecycle:
 
     async def _take_clone_position(self) -> None:
         """A clone brings data and no log: tell the server which transactions it has."""
-        notes = self._notes.notes
-        if not notes.pending_gtid:
+        mark = self._directory.mark()
+        if mark is None or not mark.pending_gtid:
             return
         await self._server.execute(
             "RESET MASTER",
-            f"SET GLOBAL gtid_binlog_state = '{notes.pending_gtid}'",
-            f"SET GLOBAL gtid_slave_pos = '{notes.pending_gtid}'",
+            f"SET GLOBAL gtid_binlog_state = '{mark.pending_gtid}'",
+            f"SET GLOBAL gtid_slave_pos = '{mark.pending_gtid}'",
         )
-        self._notes.save(msgspec.structs.replace(notes, pending_gtid="", led_epoch=Epoch(0)))
+        await asyncio.to_thread(self._directory.forget_pending_gtid)
 
 
 def _answers(connection: Connection) -> int:

@@ -4,7 +4,6 @@ Promises  What is read was complete: a transaction without its end is not report
 Assumes   The agent may read the server's files: it is root, or runs as the same user.
 """
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from pathlib import Path
 
 from primacy.engines.mariadb.gtid import DOMAIN, Gtid, parse
 from primacy.engines.mariadb.observe import EpochRow
-from primacy.errors import Corrupt, Unavailable
+from primacy.engines.mariadb.programs import Program, running
+from primacy.errors import Corrupt
 from primacy.model import Epoch, NodeId
 
-WORDS_MAX = 2000
-"""Of a program's complaints, for an error message."""
+CHUNK_BYTES = 64 * 1024
+"""Read at once: a millisecond of work for the event loop."""
 
 _GTID = re.compile(rb"^#\d+ .*\tGTID (\d+-\d+-\d+)\b(.*)$")
 _GROUP_BEGINS = (b"START TRANSACTION", b"XA START")
@@ -63,17 +63,18 @@ async def read_logs(
     if not files:
         return Reading()
     scan = _Scan()
-    process = await _binlog_process(program, files, start)
-    complaints = ""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            listening = tasks.create_task(_complaints(process))
-            await _scan_lines(process, scan, save_to)
-        complaints = listening.result()
-        code = await process.wait()
-    finally:
-        _kill(process)
-    return Reading(tuple(scan.transactions), tuple(scan.epochs), code == 0, complaints)
+    async with running(_binlog(program, files, start), has_output=True) as source:
+        if save_to is None:
+            async for line in _lines(source):
+                scan.feed(line)
+        else:
+            with save_to.open("wb") as file:
+                async for line in _lines(source):
+                    scan.feed(line)
+                    file.write(line + b"\n")
+        code = await source.ended()
+        words = source.words
+    return Reading(tuple(scan.transactions), tuple(scan.epochs), code == 0, words)
 
 
 async def replay(program: str, files: list[Path], *, start: str, into: list[str]) -> None:
@@ -81,30 +82,14 @@ async def replay(program: str, files: list[Path], *, start: str, into: list[str]
 
     `Unavailable` where either program failed; what was applied until then stays applied.
     """
-    source = await _binlog_process(program, files, start)
-    try:
-        sink = await asyncio.create_subprocess_exec(
-            *into,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                source_words = tasks.create_task(_complaints(source))
-                sink_words = tasks.create_task(_complaints(sink))
-                await _pump(source, sink)
-            codes = await source.wait(), await sink.wait()
-        finally:
-            _kill(sink)
-    finally:
-        _kill(source)
-    if codes != (0, 0):
-        words = " ".join([source_words.result(), sink_words.result()]).strip()
-        raise Unavailable(
-            f"replaying {files[0].name} to {files[-1].name} from {start!r} failed: {words}",
-            hint="What was applied stays. The files are untouched; try again.",
-        )
+    async with (
+        running(_binlog(program, files, start), has_output=True) as source,
+        running(into, has_input=True) as sink,
+    ):
+        while chunk := await source.read(CHUNK_BYTES):
+            await sink.write(chunk)
+        await source.succeeded()
+        await sink.succeeded()
 
 
 class _Scan:
@@ -128,10 +113,6 @@ class _Scan:
             self._end()
         elif line.startswith(_EPOCH_INSERT):
             self._columns = {}
-
-    def finish(self) -> None:
-        """The text has ended: a transaction still open has no end on this disk."""
-        self._open = None
 
     def _begin(self, gtid: Gtid) -> None:
         self._open = gtid
@@ -169,24 +150,9 @@ def _epoch_row(columns: dict[int, str]) -> EpochRow:
         ) from error
 
 
-async def _scan_lines(
-    process: asyncio.subprocess.Process, scan: _Scan, save_to: Path | None
-) -> None:
-    stream = _stdout(process)
-    if save_to is None:
-        async for line in _lines(stream):
-            scan.feed(line)
-    else:
-        with save_to.open("wb") as file:
-            async for line in _lines(stream):
-                scan.feed(line)
-                file.write(line + b"\n")
-    scan.finish()
-
-
-async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+async def _lines(source: Program) -> AsyncIterator[bytes]:
     rest = b""
-    while chunk := await stream.read(1 << 16):
+    while chunk := await source.read(CHUNK_BYTES):
         *whole, rest = (rest + chunk).split(b"\n")
         for line in whole:
             yield line
@@ -194,53 +160,6 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
         yield rest
 
 
-async def _binlog_process(
-    program: str, files: list[Path], start: str
-) -> asyncio.subprocess.Process:
+def _binlog(program: str, files: list[Path], start: str) -> list[str]:
     position = [f"--start-position={start}"] if start else []
-    return await asyncio.create_subprocess_exec(
-        program,
-        "--no-defaults",
-        "--verbose",
-        *position,
-        *[str(each) for each in files],
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        limit=1 << 20,
-    )
-
-
-async def _pump(source: asyncio.subprocess.Process, sink: asyncio.subprocess.Process) -> None:
-    writer = sink.stdin
-    if writer is None:
-        return
-    try:
-        while chunk := await _stdout(source).read(1 << 16):
-            writer.write(chunk)
-            await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-    except (BrokenPipeError, ConnectionResetError):
-        _kill(source)  # The client has ended: its exit code and its words say why.
-
-
-def _stdout(process: asyncio.subprocess.Process) -> asyncio.StreamReader:
-    if process.stdout is None:
-        raise Unavailable("a program was started without its output", hint="Try again.")
-    return process.stdout
-
-
-async def _complaints(process: asyncio.subprocess.Process) -> str:
-    """The end of what a program writes to its standard error."""
-    tail = b""
-    while process.stderr is not None and (chunk := await process.stderr.read(1 << 14)):
-        tail = (tail + chunk)[-WORDS_MAX:]
-    return tail.decode(errors="replace").strip()
-
-
-def _kill(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        try:
-            process.kill()
-        except ProcessLookupError:
-            return  # It has exited by itself.
+    return [program, "--no-defaults", "--verbose", *position, *[str(each) for each in files]]

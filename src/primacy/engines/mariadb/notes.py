@@ -20,6 +20,8 @@ class Notes(msgspec.Struct, frozen=True, kw_only=True):
     """The replication state that the server itself does not keep."""
 
     format: int = FORMAT
+    incarnation: str = ""
+    """Of the data that the notes are about; `sealed_epoch` alone outlives it."""
     sealed_epoch: Epoch = Epoch(0)
     """Every sender below it is refused."""
     following_epoch: Epoch = Epoch(0)
@@ -31,8 +33,6 @@ class Notes(msgspec.Struct, frozen=True, kw_only=True):
     """The log was cut since this node led."""
     published: Position = ORIGIN
     """How far this node has said that its log goes. It neither seals nor acknowledges below."""
-    pending_gtid: str = ""
-    """A clone's position, to be given to the server at its first start."""
 
 
 class NoteFile:
@@ -55,6 +55,17 @@ class NoteFile:
             return
         replace_durably(self._path, msgspec.json.encode(notes))
         self._notes = notes
+
+    def bind(self, incarnation: str, *, stands_at: Position = ORIGIN) -> None:
+        """The data directory is this one. Notes about another are void, but for the seal."""
+        if self.notes.incarnation != incarnation:
+            self.save(
+                Notes(
+                    incarnation=incarnation,
+                    sealed_epoch=self.notes.sealed_epoch,
+                    published=stands_at,
+                )
+            )
 
     def _read(self) -> Notes:
         try:

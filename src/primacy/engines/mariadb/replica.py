@@ -46,11 +46,17 @@ class Receiver:
             return
         if upstream.is_sql_stopped:
             await self._server.execute("START SLAVE SQL_THREAD")  # Keeps the relay log in use.
-        async with asyncio.TaskGroup() as tasks:
-            stopping = tasks.create_task(self._server.execute("STOP SLAVE IO_THREAD"))
-            done, _ = await asyncio.wait([stopping], timeout=STOP_PATIENCE_S)
-            if not done:
-                await self._server.aside(_kill_receiver)
+        stopping = self._server.begin(_stop_receiver)
+        done, _ = await asyncio.wait([stopping], timeout=STOP_PATIENCE_S)
+        if not done:
+            await self._kill_receiver()
+        await self._server.end(stopping)
+
+    async def _kill_receiver(self) -> None:
+        try:
+            await self._server.aside(_kill_receiver)
+        except Conflict:
+            return  # The thread has ended meanwhile.
 
     async def sealed_status(self) -> Status:
         """After `stop_receiving`: with every epoch row that was received, applied or not."""
@@ -191,6 +197,10 @@ def are_threads_down(upstream: Upstream | None) -> bool:
 def _applied_text(status: Status) -> str:
     is_own_ahead = sequence_of(status.logged_text) > sequence_of(status.replicated_text)
     return status.logged_text if is_own_ahead else status.replicated_text
+
+
+def _stop_receiver(connection: Connection) -> None:
+    rows(connection, "STOP SLAVE IO_THREAD")
 
 
 def _kill_receiver(connection: Connection) -> None:

@@ -8,6 +8,8 @@ Four connections, each for one purpose, so that what may block never blocks the 
     marker    marker rows                                waits with its commit
 """
 
+import asyncio
+
 from primacy.clock import Clock
 from primacy.engines.mariadb.accounts import ADMIN, login
 from primacy.engines.mariadb.connection import Ask, Connection, Session, T, Target, rows
@@ -62,6 +64,14 @@ class LocalServer:
     async def run(self, ask: Ask[T], *, within_s: float | None = None) -> T:
         """One step of a command."""
         return await self._commanding.run(ask, within_s=within_s or self._timing.command_s)
+
+    def begin(self, ask: Ask[T]) -> "asyncio.Future[T]":
+        """Start a step of a command; `end` gets its answer."""
+        return self._commanding.begin(ask)
+
+    async def end(self, answer: "asyncio.Future[T]") -> T:
+        """The answer of a step that `begin` has started."""
+        return await self._commanding.end(answer, within_s=self._timing.command_s)
 
     async def execute(self, *statements: str) -> None:
         """Statements without an answer, in order, on the command connection."""

@@ -1,0 +1,210 @@
+"""A copy of another node's data, streamed: `mariadb-backup` there, `mbstream` here.
+
+Promises  The old data directory stands until the copy is whole, prepared and marked; a copy that
+          broke off, or whose donor did not report success, is never used.
+Assumes   Donor and receiver have the same major version of the server.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from primacy.engines.api import Progress, ProgressSink
+from primacy.engines.mariadb import clone_wire as wire
+from primacy.engines.mariadb.directory import Directory
+from primacy.engines.mariadb.gtid import parse_list
+from primacy.engines.mariadb.programs import running
+from primacy.engines.mariadb.replica import Receiver
+from primacy.engines.mariadb.settings import MariaDbSettings
+from primacy.errors import PrimacyError, Rejected, Unavailable
+from primacy.model import Address, NodeId
+from primacy.telemetry import Event, Sink, Value
+
+CLONES_MAX = 1
+"""At a time, for one donor: a backup costs it much of its disk."""
+OK_WORDS = "completed OK!"
+BINLOG_INFO = "xtrabackup_binlog_info"
+PREPARE_S = 3600.0
+"""Applying the redo log that was written during the backup."""
+
+
+class CloneDoor:
+    """The donor's side: gives a backup of the running server to whoever knows the secret."""
+
+    def __init__(self, settings: MariaDbSettings, receiver: Receiver, events: Sink) -> None:
+        self._settings = settings
+        self._receiver = receiver
+        self._events = events
+        self._clone_count = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """The door is open inside. `Rejected` where its port is taken."""
+        address = self._settings.clone_doors[self._settings.node]
+        try:
+            listener = await asyncio.start_server(self._serve, address.host, address.port)
+        except OSError as error:
+            raise Rejected(
+                f"the clone door cannot listen on {address}: {error.strerror}",
+                hint="Another program has the port, or the address is not this host's.",
+            ) from error
+        async with listener:
+            yield
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._give(reader, writer)
+        except PrimacyError as error:
+            self._tell("clone-refused", reason=error.what)
+        except ConnectionError as error:
+            self._tell("clone-broken", reason=str(error))
+        finally:
+            writer.close()
+
+    async def _give(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        timing, secret = self._settings.timing, self._settings.cluster_secret
+        hello = await wire.receive(reader, wire.Hello, within_s=timing.peer_s)
+        challenge = wire.Challenge(nonce=secrets.token_hex(wire.NONCE_BYTES))
+        await wire.send(writer, challenge)
+        proof = await wire.receive(reader, wire.Proof, within_s=timing.peer_s)
+        expected = wire.mac(secret, "receiver", hello, challenge)
+        if hello.cluster != self._settings.cluster or not wire.is_proof(proof.mac, expected):
+            raise Rejected(f"{hello.node!r} does not know the secret", hint="Check its secret.")
+        total_bytes = await asyncio.to_thread(_size, self._settings.layout.data)
+        own = wire.mac(secret, "donor", hello, challenge)
+        await wire.send(writer, wire.Header(mac=own, total_bytes=total_bytes))
+        if self._clone_count >= CLONES_MAX:
+            await wire.send_piece(writer, b"")
+            await wire.send(writer, wire.Trailer(is_ok=False, words="another clone is under way"))
+            return
+        self._clone_count += 1
+        try:
+            self._tell("clone-begun", receiver=hello.node, total_bytes=total_bytes)
+            await self._stream(writer)
+            self._tell("clone-given", receiver=hello.node)
+        finally:
+            self._clone_count -= 1
+
+    async def _stream(self, writer: asyncio.StreamWriter) -> None:
+        options = await asyncio.to_thread(self._receiver.client_options)
+        argv = [
+            self._settings.programs.backup,
+            f"--defaults-file={options}",
+            "--backup",
+            "--stream=mbstream",
+            f"--target-dir={self._settings.layout.guard}",
+        ]
+        async with running(argv, has_output=True) as backup:
+            while piece := await backup.read(wire.PIECE_BYTES):
+                await wire.send_piece(writer, piece)
+            code = await backup.ended()
+            is_ok = code == 0 and backup.words.endswith(OK_WORDS)
+            words = "" if is_ok else f"code {code}: {backup.words}"
+        await wire.send_piece(writer, b"")
+        await wire.send(writer, wire.Trailer(is_ok=is_ok, words=words))
+        if not is_ok:
+            raise Unavailable(f"mariadb-backup failed: {words}", hint="The receiver knows.")
+
+    def _tell(self, name: str, **fields: Value) -> None:
+        self._events(Event(name, {"node": self._settings.node, **fields}))
+
+
+async def fetch(
+    settings: MariaDbSettings, directory: Directory, donor: NodeId, progress: ProgressSink
+) -> str:
+    """Fill `incoming` with a prepared copy of the donor's data; returns the GTID that it stands at.
+
+    Cancelled or failed: `incoming` is of no use, and nothing else has changed.
+    """
+    door = settings.clone_doors.get(donor)
+    if door is None or donor == settings.node:
+        raise Rejected(f"{donor} is no donor for {settings.node}", hint="Name another data node.")
+    incoming = await asyncio.to_thread(directory.clear_incoming)
+    reader, writer = await _connect(settings, door)
+    try:
+        total_bytes = await _prove(settings, reader, writer)
+        argv = [settings.programs.unpack, "-x", "-C", str(incoming)]
+        async with running(argv, has_input=True) as unpack:
+            done_bytes = 0
+            while piece := await wire.receive_piece(
+                reader, within_s=settings.timing.clone_silence_s
+            ):
+                await unpack.write(piece)
+                done_bytes += len(piece)
+                progress(Progress("receiving", done_bytes, total_bytes))
+            await unpack.succeeded()
+        trailer = await wire.receive(reader, wire.Trailer, within_s=settings.timing.peer_s)
+        if not trailer.is_ok:
+            raise Unavailable(f"the backup on {donor} failed: {trailer.words}", hint="Try again.")
+    finally:
+        writer.close()
+    progress(Progress("preparing", done_bytes, done_bytes))
+    await _prepare(settings, incoming)
+    return await asyncio.to_thread(_gtid_of, incoming)
+
+
+async def _connect(
+    settings: MariaDbSettings, door: Address
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    try:
+        async with asyncio.timeout(settings.timing.peer_s):
+            return await asyncio.open_connection(door.host, door.port)
+    except (OSError, TimeoutError) as error:
+        raise Unavailable(f"the clone door {door} does not answer", hint="Try again.") from error
+
+
+async def _prove(
+    settings: MariaDbSettings, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> int:
+    """Both sides show that they know the secret. Returns the estimated size."""
+    secret, within_s = settings.cluster_secret, settings.timing.peer_s
+    nonce = secrets.token_hex(wire.NONCE_BYTES)
+    hello = wire.Hello(cluster=settings.cluster, node=settings.node, nonce=nonce)
+    await wire.send(writer, hello)
+    challenge = await wire.receive(reader, wire.Challenge, within_s=within_s)
+    await wire.send(writer, wire.Proof(mac=wire.mac(secret, "receiver", hello, challenge)))
+    header = await wire.receive(reader, wire.Header, within_s=settings.timing.clone_silence_s)
+    if not wire.is_proof(header.mac, wire.mac(secret, "donor", hello, challenge)):
+        raise Rejected("the donor does not know the secret", hint="Check the secret of both.")
+    return header.total_bytes
+
+
+async def _prepare(settings: MariaDbSettings, incoming: Path) -> None:
+    argv = [
+        settings.programs.backup,
+        "--no-defaults",
+        "--prepare",
+        f"--target-dir={incoming}",
+    ]
+    try:
+        async with asyncio.timeout(PREPARE_S), running(argv) as prepare:
+            await prepare.succeeded()
+            if not prepare.words.endswith(OK_WORDS):
+                raise Unavailable(f"the copy is not whole: {prepare.words}", hint="Try again.")
+    except TimeoutError as error:
+        raise Unavailable("preparing the copy took too long", hint="Try again.") from error
+
+
+def _gtid_of(incoming: Path) -> str:
+    """`binlog.000002  1234  0-1-42`; no third word where nothing was ever written."""
+    try:
+        words = (incoming / BINLOG_INFO).read_text(encoding="utf-8").split()
+    except FileNotFoundError as error:
+        raise Unavailable(
+            "the copy does not say at which transaction it stands", hint="Try again."
+        ) from error
+    gtid = words[2] if len(words) > 2 else ""
+    parse_list(gtid)  # `Corrupt` for anything else: it becomes a part of a statement.
+    return gtid
+
+
+def _size(data: Path) -> int:
+    """Without logs, which a backup leaves out."""
+    logs = ("binlog.", "relay.", "ib_logfile")
+    return sum(
+        each.stat().st_size
+        for each in data.rglob("*")
+        if each.is_file() and not each.name.startswith(logs)
+    )
