@@ -1,38 +1,103 @@
 """Every store, behind one fixture: the suite in this folder runs against each."""
 
 import asyncio
+import random
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from primacy.clock import SystemClock
+from primacy.consensus.raft.timing import Timing
+from primacy.coordination.embedded.client import StoreClient
+from primacy.coordination.embedded.server import StoreServer, StoreSettings
 from primacy.coordination.guarantees import DeclaredStore
 from primacy.coordination.memory import MemoryStore
+from primacy.model import Address, NodeId
+from primacy.telemetry import ignore
 
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 """For a whole test: a machine under load is slow, a hung test is not."""
 
-MakeStore = Callable[[], AbstractAsyncContextManager[DeclaredStore]]
+TTL_MIN_S = 0.2
+TIMING = Timing(heartbeat_s=0.05, election_timeout_min_s=0.3, election_timeout_max_s=0.6)
+
+MakeStore = Callable[[Path], AbstractAsyncContextManager[DeclaredStore]]
 Scenario = Callable[[DeclaredStore], Coroutine[Any, Any, None]]  # Any: what asyncio yields inside.
 
 
+def free_addresses(count: int) -> list[Address]:
+    """Held together, so that they differ; free again when they are used."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    addresses = [Address("127.0.0.1", each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return addresses
+
+
 @asynccontextmanager
-async def in_memory() -> AsyncIterator[DeclaredStore]:
-    yield MemoryStore(SystemClock(), ttl_min_s=0.2)
+async def in_memory(_directory: Path) -> AsyncIterator[DeclaredStore]:
+    yield MemoryStore(SystemClock(), ttl_min_s=TTL_MIN_S)
 
 
-MAKERS: dict[str, MakeStore] = {"memory": in_memory}
+@asynccontextmanager
+async def embedded(directory: Path, names: str) -> AsyncIterator[DeclaredStore]:
+    clock, nodes = SystemClock(), [NodeId(name) for name in names]
+    peers = dict(zip(nodes, free_addresses(len(nodes)), strict=True))
+    doors = dict(zip(nodes, free_addresses(len(nodes)), strict=True))
+    async with asyncio.TaskGroup() as tasks:
+        running = []
+        for node in nodes:
+            settings = StoreSettings(
+                cluster="conformance",
+                node=node,
+                members=peers,
+                door=doors[node],
+                directory=directory / node,
+                timing=TIMING,
+                ttl_min_s=TTL_MIN_S,
+            )
+            server = StoreServer(settings, clock=clock, chance=random.Random(node), events=ignore)
+            running.append(tasks.create_task(server.run()))
+        async with StoreClient(doors, clock, random.Random(1), within_s=20.0) as client:
+            yield client
+        for task in running:
+            task.cancel()
 
 
-@pytest.fixture(params=MAKERS)
-def run(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
+def one_member(directory: Path) -> AbstractAsyncContextManager[DeclaredStore]:
+    return embedded(directory, "a")
+
+
+def three_members(directory: Path) -> AbstractAsyncContextManager[DeclaredStore]:
+    return embedded(directory, "abc")
+
+
+MAKERS: dict[str, MakeStore] = {
+    "memory": in_memory,
+    "one-member": one_member,
+    "three-members": three_members,
+}
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("one-member", marks=pytest.mark.integration),
+        pytest.param("three-members", marks=pytest.mark.integration),
+    ]
+)
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Scenario], None]:
     """Runs a scenario against a fresh store."""
     make = MAKERS[request.param]
 
     async def within(scenario: Scenario) -> None:
-        async with asyncio.timeout(WITHIN_S), make() as store:
+        async with asyncio.timeout(WITHIN_S), make(tmp_path) as store:
             await scenario(store)
 
     return lambda scenario: asyncio.run(within(scenario))

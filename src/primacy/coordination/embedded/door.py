@@ -10,12 +10,13 @@ Does not  Decide anything. Encrypt or authenticate: it listens where it is told 
 
 import asyncio
 from collections.abc import Callable
+from types import TracebackType
 
 from primacy.clock import Clock
 from primacy.coordination.api import WatchBatch
 from primacy.coordination.embedded.commands import Failure, Refusal
 from primacy.coordination.embedded.keyspace import matches
-from primacy.coordination.embedded.member import StoreMember
+from primacy.coordination.embedded.member import BUSY, StoreMember
 from primacy.coordination.embedded.protocol import (
     PROGRESS_S,
     CancelWatch,
@@ -27,7 +28,7 @@ from primacy.coordination.embedded.protocol import (
     request_in,
 )
 from primacy.coordination.embedded.requests import ClientRequest, Reply
-from primacy.errors import Compacted, Corrupt
+from primacy.errors import Compacted, Corrupt, Rejected
 from primacy.model import Address, Revision
 from primacy.runtime.tcp import set_options
 from primacy.telemetry import Event, Sink
@@ -115,7 +116,7 @@ class Door:
         address: Address,
         clock: Clock,
         *,
-        post: Callable[[ClientRequest], None],
+        post: Callable[[ClientRequest], bool],
         events: Sink,
     ) -> None:
         self._member = member
@@ -126,23 +127,40 @@ class Door:
         self._connections: set[Connection] = set()
         self._asked: dict[int, tuple[Connection, int]] = {}
         self._last_id = 0
+        self._server: asyncio.Server | None = None
         self.cut_count = 0
         """Connections that were cut because they did not read their watches."""
 
-    async def run(self) -> None:
-        """Listens until it is cancelled. `OSError` where the address is taken."""
+    async def __aenter__(self) -> "Door":
+        """Listens. `Rejected` where the address is taken."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            lambda: Connection(self), self._address.host, self._address.port
-        )
         try:
-            while True:
-                await self._clock.sleep(PROGRESS_S)
-                self._tell_progress()
-        finally:
-            server.close()
-            for connection in tuple(self._connections):
-                connection.cut()
+            self._server = await loop.create_server(
+                lambda: Connection(self), self._address.host, self._address.port
+            )
+        except OSError as error:
+            raise Rejected(
+                f"cannot listen on {self._address}: {error.strerror or error}",
+                hint="Stop what uses the port, or configure another address for this node.",
+            ) from error
+        return self
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(self._connections):
+            connection.cut()
+
+    async def run(self) -> None:
+        """Tells the watches, until it is cancelled, that nothing has happened."""
+        while True:
+            await self._clock.sleep(PROGRESS_S)
+            self._tell_progress()
 
     # ---- what the member says --------------------------------------------------------------
 
@@ -195,10 +213,12 @@ class Door:
                     failure = Failure(Refusal.UNAVAILABLE, full, "Wait for some answers first.")
                     connection.send(Response(request.number, failure))
                     return
-                connection.outstanding_count += 1
                 self._last_id += 1
+                if not self._post(ClientRequest(self._last_id, body)):
+                    connection.send(Response(request.number, BUSY))
+                    return
+                connection.outstanding_count += 1
                 self._asked[self._last_id] = (connection, request.number)
-                self._post(ClientRequest(self._last_id, body))
 
     # ---- watches ---------------------------------------------------------------------------
 
