@@ -100,11 +100,9 @@ def next_steps(config: Config, path: Path) -> list[str]:
             f"Copy {path.name} and {config.secret_path.name} (mode 0600) into one directory on"
             f" each of {', '.join(hosts)}."
         )
-    for name in config.members:
-        node = config.nodes[name]
-        run = f"primacy run --node {name}"
-        router = f"primacy router --node {name}"
-        steps.append(f"On {node.host}: `{run}` and, beside it, `{router}`.")
+    steps += [
+        f"On {config.nodes[name].host}: `primacy run --node {name}`." for name in config.members
+    ]
     first = config.nodes[config.members[0]]
     steps.append("Anywhere with both files: `primacy status`.")
     steps.append(

@@ -151,10 +151,10 @@ def problems(picture: Picture) -> list[str]:
     """What an operator should know first, most urgent first. Empty: all is well."""
     said: list[str] = []
     if not picture.has_majority:
-        shown = f"what {picture.source} remembers" if picture.source else "nothing more"
+        shown = f". Below is what {picture.source} remembers, perhaps old" if picture.source else ""
         said.append(
             f"the store has no majority: {len(picture.stores)} of {len(picture.members)} members"
-            f" answer. Nothing can be decided or acknowledged; below is {shown}, perhaps old"
+            f" answer. Nothing can be decided or acknowledged{shown}"
         )
     elif picture.primary is None:
         said.append("there is no primary now. `primacy why` says what each node waits for")

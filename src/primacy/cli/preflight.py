@@ -38,6 +38,7 @@ def check_run(config: Config, node: str) -> None:
     """Raises `ConfigRejected` where `primacy run` could not do its work here."""
     has_database = config.node(node).database
     problems = list(_port_problems(config, node, AGENT_PORTS if has_database else AGENT_PORTS[:2]))
+    problems += _port_problems(config, node, ROUTER_PORTS, owner="router.pid")
     problems += _state_dir_problems(config, node)
     if has_database:
         problems += _port_problems(config, node, ("database_port",), owner="db.pid")

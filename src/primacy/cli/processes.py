@@ -11,9 +11,10 @@ from primacy.config import path_of, warnings
 
 
 def run(*, node: NodeOption, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """This host's agent: it votes, decides, and keeps its database. Runs until it is stopped.
+    """This host's agent: it votes, decides, and keeps its database and its router running.
 
-    Its events go to stderr, one per line; with --json each is one JSON object.
+    Its events go to stderr, one per line; with --json each is one JSON object. Stopping it leaves
+    database and router alone: an upgrade of the agent is no outage if it is back within the lease.
     """
     found = loaded(config)
     check_run(found, node)
@@ -25,7 +26,7 @@ def run(*, node: NodeOption, config: ConfigOption = None, as_json: JsonOption = 
 
 
 def router(*, node: NodeOption, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """This host's doors for clients: `rw` to the primary, `ro` to replicas."""
+    """This host's doors for clients: `rw` to the primary, `ro` to replicas. `run` starts it."""
     found = loaded(config)
     check_router(found, node)
     from primacy.cli.agent import run_router

@@ -58,6 +58,8 @@ async def read_picture(
         read_at_s=clock.wall_s(),
         stores=stores,
     )
+    if not stores:
+        return replace(base, has_majority=False)
     try:
         async with asyncio.timeout(READ_WITHIN_S):
             return picture_of(base, await read_items(store))
