@@ -254,11 +254,11 @@ class MachineHost(Generic[M, E, F]):
             self._put(received)
 
     def _on_payload(self, sender: NodeId, payload: bytes) -> None:
-        kind, body = payload[:1], memoryview(payload)[1:]
+        kind, body = payload[:1], payload[1:]
         try:
             match kind:
                 case b"\x00":
-                    if not self.post(Received(sender, self._decode(bytes(body)))):
+                    if not self.post(Received(sender, self._decode(body))):
                         self.counts.dropped_messages += 1
                 case b"\x01":
                     piece = msgspec.msgpack.decode(body, type=Piece)

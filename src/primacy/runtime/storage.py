@@ -6,10 +6,12 @@ Source    `docs/formats/wal.md`
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -49,41 +51,43 @@ class MemberStorage:
     """Open with `MemberStorage.open`, then hand it to a host, which starts and closes it."""
 
     def __init__(
-        self, identity: Identity, wal: Wal, snapshots: SnapshotStore, restored: Restored, lock: int
+        self, opened: "_Opened", restored: Restored, lock: int, *, trailing_entries: int
     ) -> None:
-        self.identity = identity
-        self.snapshots = snapshots
+        self.identity = opened.identity
+        self.snapshots = opened.snapshots
         self.restored = restored
-        self._wal = wal
+        self._wal = opened.wal
         self._lock = lock
+        self._trailing_entries = trailing_entries
 
     @classmethod
     def open(
-        cls, directory: Path, *, cluster: str, node: NodeId, sink: Sink = telemetry.ignore
+        cls,
+        directory: Path,
+        *,
+        cluster: str,
+        node: NodeId,
+        trailing_entries: int = TRAILING_ENTRIES,
+        sink: Sink = telemetry.ignore,
     ) -> "MemberStorage":
-        """Create or recover. Blocks. `Rejected` for another's directory, `Conflict` while another
-        process has it, `Corrupt` for damage."""
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = _lock(directory)
+        """Create or recover. Blocks. `Rejected` for another's directory or one that cannot be
+        used, `Conflict` while another process has it, `Corrupt` for damage."""
         try:
-            had_identity = _check_identity(directory, cluster, node)
-            wal = Wal.open(directory, sink=sink)
-            try:
-                if not had_identity:
-                    _write_identity(directory, cluster, node, wal.image)
-                identity = _read_identity(directory)
-                snapshots = SnapshotStore(directory)
-                snapshot = _newest_usable(snapshots, wal.image, sink)
-                restored = Restored(
-                    wal.image.hard, tuple(wal.image.entries), snapshot, identity.incarnation
-                )
-            except BaseException:
-                wal.close()
-                raise
-        except BaseException:
-            os.close(lock)
-            raise
-        return cls(identity, wal, snapshots, restored, lock)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.ExitStack() as undo:
+                lock = _lock(directory)
+                undo.callback(os.close, lock)
+                opened = _open(directory, cluster, node, sink)
+                undo.callback(opened.wal.close)
+                restored = _restored(opened, sink)
+                undo.pop_all()
+        except OSError as error:
+            raise Rejected(
+                f"{directory} cannot be used: {error}",
+                hint="Give this process a directory of its own that it may write to, on a disk "
+                "that works and has space.",
+            ) from error
+        return cls(opened, restored, lock, trailing_entries=trailing_entries)
 
     def start(
         self, on_durable: Callable[[int], None], on_failure: Callable[[Exception], None]
@@ -108,7 +112,7 @@ class MemberStorage:
     ) -> None:
         """Write it durably, then have the log compacted behind it."""
         await self.snapshots.save(meta, pieces, clock)
-        self._wal.compact(meta, trailing=TRAILING_ENTRIES)
+        self._wal.compact(meta, trailing=self._trailing_entries)
 
     @property
     def sync_count(self) -> int:
@@ -132,6 +136,31 @@ class MemberStorage:
         _trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    identity: Identity
+    wal: Wal
+    snapshots: SnapshotStore
+
+
+def _open(directory: Path, cluster: str, node: NodeId, sink: Sink) -> _Opened:
+    had_identity = _check_identity(directory, cluster, node)
+    wal = Wal.open(directory, sink=sink)
+    try:
+        if not had_identity:
+            _write_identity(directory, cluster, node, wal.image)
+        return _Opened(_read_identity(directory), wal, SnapshotStore(directory))
+    except BaseException:
+        wal.close()
+        raise
+
+
+def _restored(opened: _Opened, sink: Sink) -> Restored:
+    image = opened.wal.image
+    snapshot = _newest_usable(opened.snapshots, image, sink)
+    return Restored(image.hard, tuple(image.entries), snapshot, opened.identity.incarnation)
 
 
 def _call_if_open(loop: asyncio.AbstractEventLoop, callback: Callable[[V], None], value: V) -> None:

@@ -35,6 +35,9 @@ STRANGER_BYTES_MAX = 1024
 CONNECTIONS_MAX = 64
 """Accepted at a time; more are closed at once."""
 
+STRANGER_S = 5.0
+"""How long a connection may take to say who it is."""
+
 BACKOFF_MIN_S = 0.02
 BACKOFF_MAX_S = 1.0
 CONNECT_TIMEOUT_S = 2.0
@@ -259,6 +262,7 @@ class _Incoming(asyncio.Protocol):
         self._owner = owner
         self._decoder = FrameDecoder()
         self._sender: NodeId | None = None
+        self._patience: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -268,8 +272,13 @@ class _Incoming(asyncio.Protocol):
         set_options(transport)
         if not self._owner.accepted(self):
             transport.abort()
+            return
+        loop = asyncio.get_running_loop()
+        self._patience = loop.call_later(STRANGER_S, self._on_silence)
 
     def connection_lost(self, _error: Exception | None) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
         self._owner.lost(self)
 
     def data_received(self, data: bytes) -> None:
@@ -291,6 +300,11 @@ class _Incoming(asyncio.Protocol):
                     return
         if self._sender is None and self._decoder.buffered_bytes > STRANGER_BYTES_MAX:
             self._owner.refuse("a first frame that is too long for a hello")
+            self.close()
+
+    def _on_silence(self) -> None:
+        if self._sender is None:
+            self._owner.refuse("no hello")
             self.close()
 
     def close(self) -> None:

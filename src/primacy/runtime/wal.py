@@ -307,13 +307,13 @@ def _recover_segment(path: Path, number: int, sink: Sink) -> tuple[int, int, Ima
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     if is_torn:
         os.ftruncate(fd, offset)
-        os.fsync(fd)
         fields: dict[str, telemetry.Value] = {
             "file": str(path),
             "offset": offset,
             "cut_bytes": len(data) - offset,
         }
         sink(Event("wal-tail-cut", fields))
+    os.fsync(fd)  # What was read may stand in the page cache only: its writer died before its sync.
     sync_directory(path.parent)
     return fd, salt, image
 

@@ -113,7 +113,12 @@ class Members:
         chance = random.Random(self._seed)
         clock = SystemClock()
         peers = {peer: self._addresses[peer] for peer in NODES if peer != node}
-        with MemberStorage.open(self._directory / node, cluster="shop", node=node) as storage:
+        with MemberStorage.open(
+            self._directory / node,
+            cluster="shop",
+            node=node,
+            trailing_entries=self._limits.trailing_entries,
+        ) as storage:
             raft = Raft(
                 node,
                 NODES,
