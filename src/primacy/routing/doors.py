@@ -133,6 +133,8 @@ class Doors:
         try:
             outcome = await session.run()
             self._note(session, outcome)
+        except Exception as error:  # noqa: BLE001 -- the supervisor: one session's bug is not all's
+            self._events(Event("router-session-failed", {"error": repr(error)}))
         finally:
             self._sessions.discard(session)
 

@@ -4,8 +4,9 @@
 
 Promises: an end is read only while the other end's write buffer is below HIGH_WATER_BYTES, so a
 slow reader costs a fixed amount of memory; the end of one direction is passed on and leaves the
-other direction open; bytes towards the client pass only while `may_pass()` is true, asked for
-each chunk, and once it is not nothing more is sent, not even what waits in the buffers.
+other open (but a client that ends before a server is found has left); bytes towards the client
+pass only while `may_pass()` is true, asked for each chunk, and once it is not nothing more is
+sent, not even what waits in the buffers.
 Does not: understand the bytes.
 """
 

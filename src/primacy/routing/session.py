@@ -223,29 +223,35 @@ class Session:
         return reason is not None
 
     async def _connect(self, server: ServerSide, found: Destination) -> None:
-        arrival, around = self._arrival, self._around
-        match found:
-            case ToDatabase(node, _):
-                address, preface = around.databases[node], b""
-                if around.send_proxy_header:
-                    preface = encode(arrival.ends)
-            case ToPeer(node, epoch):
-                address = around.peer_doors[node]
-                intent = Intent.RO if epoch is None else Intent.RW
-                preface = encode(arrival.ends, Forwarded(intent, epoch or Epoch(0)))
-            case _:
-                assert_never(found)
-        self._trouble = f"{node} closed the connection before it answered"
+        address, preface = self._way_to(found)
+        if address is None:
+            self._trouble = f"{found.node} is not in this router's configuration"
+            return
+        self._trouble = f"{found.node} closed the connection before it answered"
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await loop.create_connection(lambda: server, address.host, address.port)
         except TimeoutError:
-            self._trouble = f"{node} ({address}) does not accept connections"
+            self._trouble = f"{found.node} ({address}) does not accept connections"
         except OSError as error:
-            self._trouble = f"{node} ({address}) cannot be reached: {error.strerror or error}"
+            self._trouble = f"{found.node} ({address}) cannot be reached: {error}"
         else:
             self._client.join(server, preface)
+
+    def _way_to(self, found: Destination) -> tuple[Address | None, bytes]:
+        """Where to connect, and what to say before the client's own bytes."""
+        ends, around = self._arrival.ends, self._around
+        match found:
+            case ToDatabase(node, _):
+                preface = encode(ends) if around.send_proxy_header else b""
+                return around.databases.get(node), preface
+            case ToPeer(node, epoch):
+                intent = Intent.RO if epoch is None else Intent.RW
+                preface = encode(ends, Forwarded(intent, epoch or Epoch(0)))
+                return around.peer_doors.get(node), preface
+            case _:
+                assert_never(found)
 
     async def _until_ended(self) -> None:
         """Passing, until both ends are gone."""

@@ -1,0 +1,129 @@
+"""A real MariaDB server and a real driver at the router's doors."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from primacy.model import Address, NodeId
+
+pymysql = pytest.importorskip("pymysql")
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.mariadb,
+    pytest.mark.skipif(
+        shutil.which("mariadbd", path="/usr/sbin:/usr/bin") is None,
+        reason="mariadbd is not installed",
+    ),
+]
+
+A, B = NodeId("a"), NodeId("b")
+STARTED_WITHIN_S = 60.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Path]:
+    """A server of its own that takes PROXY headers from this host. Yields its directory."""
+    data = tmp_path / "data"
+    user = ["--user=mysql"] if os.geteuid() == 0 else []
+    for parent in (tmp_path, *tmp_path.parents):
+        if os.geteuid() == 0 and parent.stat().st_uid == 0 and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o755)
+    install = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", *user]
+    subprocess.run(install, check=True, capture_output=True, timeout=120)
+    if os.geteuid() == 0:
+        shutil.chown(tmp_path, "mysql")
+    command = [
+        shutil.which("mariadbd", path="/usr/sbin:/usr/bin"),
+        "--no-defaults",
+        f"--datadir={data}",
+        f"--socket={tmp_path}/s",
+        f"--pid-file={tmp_path}/pid",
+        f"--log-error={tmp_path}/log",
+        "--bind-address=127.0.0.1",
+        "--port=0",
+        "--skip-name-resolve",
+        "--proxy-protocol-networks=127.0.0.1/32",
+        *user,
+    ]
+    command[command.index("--port=0")] = f"--port={free_port()}"
+    process = subprocess.Popen(command)
+    try:
+        yield tmp_path
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def is_listening(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as found, contextlib.suppress(OSError):
+        found.connect(str(path))
+        return True
+    return False
+
+
+async def prepared(directory: Path) -> int:
+    """Wait for the server, make two accounts, and say on which port it listens."""
+    async with asyncio.timeout(STARTED_WITHIN_S):
+        while not is_listening(directory / "s"):
+            await asyncio.sleep(0.05)
+    root = pymysql.connect(unix_socket=str(directory / "s"), user="root")
+    with root, root.cursor() as cursor:
+        cursor.execute("CREATE USER here@'127.0.0.2' IDENTIFIED BY 'x'")
+        cursor.execute("CREATE USER app@'127.0.0.%' IDENTIFIED BY 'x'")
+        cursor.execute("SELECT @@port")
+        return int(cursor.fetchone()[0])
+
+
+def asked(port: int, user: str, statement: str, *, source: str = "127.0.0.2") -> object:
+    connection = pymysql.connect(
+        host="127.0.0.1", port=port, user=user, password="x", bind_address=source, read_timeout=20
+    )
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchone()[0]
+
+
+def test_the_server_sees_the_clients_own_address_through_one_router_and_two(world, server) -> None:
+    async def story() -> None:
+        async with world:
+            world.databases[A].address = Address("127.0.0.1", await prepared(server))
+            await world.lead(A, 1)
+            await world.start(A, B)
+            for node in (A, B):
+                port = next(iter(world.routers[node].addresses.values())).port
+                who = await asyncio.to_thread(asked, port, "here", "SELECT CURRENT_USER()")
+                assert who == "here@127.0.0.2"
+                with pytest.raises(pymysql.OperationalError, match="Access denied"):
+                    await asyncio.to_thread(asked, port, "here", "SELECT 1", source="127.0.0.3")
+                text = await asyncio.to_thread(asked, port, "app", "SELECT REPEAT('x', 9000000)")
+                assert len(str(text)) == 9_000_000
+
+    asyncio.run(asyncio.wait_for(story(), 90))
+
+
+def test_a_driver_shows_the_reason_of_a_refusal_and_may_retry_it(world) -> None:
+    async def story() -> None:
+        async with world:
+            await world.start(A, hold_s=0.3)
+            port = next(iter(world.routers[A].addresses.values())).port
+            with pytest.raises(pymysql.OperationalError) as caught:
+                await asyncio.to_thread(asked, port, "app", "SELECT 1")
+            code, text = caught.value.args
+            assert code == 1053
+            assert text.endswith("primacy: no database for 0.3 s: there is no primary yet")
+
+    asyncio.run(asyncio.wait_for(story(), 60))
