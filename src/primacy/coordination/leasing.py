@@ -91,9 +91,14 @@ class LeaseKeeper:
         on_extended: Callable[[float], None] = ignore_deadline,
         on_lost: Callable[[str], None] = ignore_loss,
     ) -> "LeaseKeeper":
-        """Take a new lease. `OutcomeUnknown`: a lease may stand that ends by itself after a ttl."""
+        """Take a new lease. Errors are those of the store and `LeaseLost`; after `OutcomeUnknown`
+        a lease may stand that nobody holds, and ends by itself."""
         sent_at_s = clock.boottime_s()
         lease = await store.grant(ttl_s)
+        if clock.boottime_s() - sent_at_s > ttl_s / RENEWALS_PER_TTL:
+            # The store was electing its leader: count from a renewal, not from that long ago.
+            sent_at_s = clock.boottime_s()
+            lease = await store.renew(lease.lease)
         return cls(
             store,
             lease,
