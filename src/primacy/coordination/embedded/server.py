@@ -132,7 +132,7 @@ class StoreServer:
             )
             door = Door(member, settings.door, self._clock, post=host.post, events=self._events)
             self._member, self._host, self._door = member, host, door
-            async with transport, door, asyncio.TaskGroup() as tasks:
+            async with door, transport, asyncio.TaskGroup() as tasks:
                 tasks.create_task(host.run(), name="store-host")
                 tasks.create_task(door.run(), name="store-door")
                 tasks.create_task(self._install_received(), name="store-install")
