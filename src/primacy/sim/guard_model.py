@@ -32,10 +32,13 @@ class Page:
         self.closed_epoch = Epoch(0)
         self.deadline_s = 0.0
         """On CLOCK_BOOTTIME of the host."""
+        self.is_deadline_kept = False
+        """Closed, and the guard kills at the deadline all the same."""
 
     def close(self) -> None:
         self.closed_epoch = max(self.closed_epoch, self.epoch)
         self.state = "closed"
+        self.is_deadline_kept = False
 
     def view(self) -> PageView:
         return PageView(epoch=self.epoch, state=self.state, closed_epoch=self.closed_epoch)
@@ -65,10 +68,13 @@ class SimGuard:
     async def arm(self, epoch: Epoch, deadline_s: float) -> None:
         await self._reach()
         page = self.page
-        if page.closed_epoch >= epoch or page.epoch > epoch:
+        if page.closed_epoch >= epoch:
             raise Conflict(f"epoch {epoch} is closed", hint="Closed is final.")
+        if page.state != "closed" and page.epoch != epoch:
+            raise Conflict(f"epoch {page.epoch} is {page.state}", hint="Close it first.")
+        if deadline_s <= self._clock.boottime_s():
+            raise Conflict("the deadline has passed", hint="Renew the lease first.")
         if page.epoch != epoch:
-            page.close()
             page.epoch, page.state, page.deadline_s = epoch, "armed", deadline_s
         self._raise_deadline(deadline_s)
 
@@ -84,7 +90,7 @@ class SimGuard:
             raise Conflict(f"the page is not of epoch {epoch}", hint="Read the page.")
         self.page.state = "open"
 
-    async def close(self, epoch: Epoch) -> None:
+    async def close(self, epoch: Epoch, *, keep_deadline: bool = False) -> None:
         if self.process.is_up:
             await self._reach()
         else:
@@ -92,6 +98,7 @@ class SimGuard:
         if self.page.epoch <= epoch:
             self.page.epoch = epoch
             self.page.close()
+            self.page.is_deadline_kept = keep_deadline and self.process.is_up
 
     # ---- the host's side
 
@@ -99,6 +106,7 @@ class SimGuard:
         """The guard of a server that has just been started."""
         if not self.process.is_up:
             self._world.start(self.process)
+        self.page.close()
         self.confirmed_at_s = None
         self.greet()
 
@@ -134,7 +142,8 @@ class SimGuard:
 
     def _judge(self, deadline_s: float) -> None:
         page = self.page
-        if page.state == "closed" or deadline_s < page.deadline_s:
+        is_lifted = page.state == "closed" and not page.is_deadline_kept
+        if is_lifted or deadline_s < page.deadline_s:
             return
         self._world.note(self.process.name, "guard-kills", f"epoch {page.epoch}")
         self._world.trace.sometimes("guard killed at the deadline")

@@ -5,6 +5,7 @@ repaired, and within `CONVERGE_WITHIN_S` a client must get a write acknowledged:
 """
 
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -233,6 +234,9 @@ class Run:
                 self._converge(faults_until_s)
         except InvariantBroken as broken:
             self.invariants.stop(broken)
+        except Exception as error:  # noqa: BLE001  # Whatever breaks is the verdict of this seed.
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            self.invariants.fail("no-exception", f"{error!r} at {where.filename}:{where.lineno}")
         verdict = self._verdict()
         for node in self.nodes.values():
             node.abandon()

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from primacy.sim.trace import Trace
 
-EVENTS_MAX = 5_000_000
+EVENTS_MAX = 1_000_000
 """A run that needs more is stuck in a loop that takes no time."""
 
 CLOCK_SKEW_MAX = 0.02
