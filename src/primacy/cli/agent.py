@@ -3,14 +3,13 @@
     primacy run      the store's member, the brain beside the database, and the keeper of the router
     primacy router   the clients' doors; it outlives an agent that restarts
 
-Stopping `primacy run` (SIGTERM, SIGINT) leaves database, guard and router running: an upgrade of the
-agent is no outage. A primary whose agent stays away is killed by its guard at the deadline.
+Stopping `primacy run` (SIGTERM, SIGINT) leaves database, guard and router running: an upgrade of
+the agent is no outage. A primary whose agent stays away is killed by its guard at the deadline.
 """
 
 import asyncio
 import contextlib
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -52,12 +51,14 @@ def run_router(config: Config, node: str, *, path: Path, is_json: bool) -> None:
     run_dir = config.state_dir(node) / "run"
     run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
     with pid_file(run_dir / "router.pid"):
-        uvloop.run(_until_signal(lambda: _router(Parts(config, path.absolute(), name, clock, events))))
+        uvloop.run(
+            _until_signal(lambda: _router(Parts(config, path.absolute(), name, clock, events)))
+        )
 
 
 async def _node(parts: Parts) -> None:
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-        server = await stack.enter_async_context(store_server(parts))
+        server = store_server(parts)
         tasks.create_task(server.run(), name="store")
         store = await stack.enter_async_context(store_client(parts.config, parts.clock))
         keeper = RouterKeeper(parts)
@@ -73,7 +74,7 @@ async def _router(parts: Parts) -> None:
 
 
 class RouterKeeper:
-    """Keeps this host's router running: one that an earlier agent started is watched, not doubled."""
+    """Keeps this host's router running. One that an earlier agent started is not doubled."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -142,8 +143,3 @@ def event_sink(clock: Clock, node: NodeId, *, is_json: bool) -> Sink:
         sys.stderr.write(line + "\n")
 
     return write
-
-
-def chance() -> random.Random:
-    """Spreads timeouts; nothing secret comes from it."""
-    return random.Random()  # noqa: S311 - as said.

@@ -13,12 +13,19 @@ from primacy.cluster.holding import Holding
 from primacy.cluster.paging import PageSight
 from primacy.cluster.policy import Policy
 from primacy.config import Config
+from primacy.consensus.raft.node import Timing
 from primacy.coordination.api import Store
 from primacy.coordination.embedded.client import StoreClient
+from primacy.coordination.embedded.server import StoreServer, StoreSettings
 from primacy.engines.mariadb.engine import MariaDbEngine
 from primacy.engines.mariadb.settings import MariaDbSettings, Programs
 from primacy.errors import Rejected
 from primacy.model import NodeId
+from primacy.routing.doors import DoorLimits
+from primacy.routing.latepage import LatePage
+from primacy.routing.route import RoutePolicy
+from primacy.routing.router import Router, RouterSettings
+from primacy.routing.session import Permits
 from primacy.telemetry import Sink
 
 
@@ -77,7 +84,7 @@ def mariadb_settings(config: Config, node: NodeId) -> MariaDbSettings:
         unix_user=mariadb.user,
         programs=Programs(
             server=mariadb.server,
-            install_db=mariadb.install_db,
+            install=mariadb.install_db,
             backup=mariadb.backup,
             binlog=mariadb.binlog,
             client=mariadb.client,
@@ -85,6 +92,59 @@ def mariadb_settings(config: Config, node: NodeId) -> MariaDbSettings:
         buffer_pool_bytes=mariadb.innodb_buffer_pool_mb << 20,
         further={name: str(value) for name, value in mariadb.settings.items()},
     )
+
+
+def store_server(parts: Parts) -> StoreServer:
+    config, node = parts.config, parts.node
+    settings = StoreSettings(
+        cluster=config.cluster.name,
+        node=node,
+        members={name: config.node(name).peer for name in config.members},
+        door=config.node(node).store,
+        directory=config.state_dir(node) / "store",
+        timing=Timing.for_lease(config.lease_ttl_s),
+    )
+    return StoreServer(settings, clock=parts.clock, chance=chance(), events=parts.events)
+
+
+def router_of(parts: Parts, store: Store) -> Router:
+    config, node = parts.config, parts.node
+    own = config.node(node)
+    settings = RouterSettings(
+        node=node,
+        databases={name: config.node(name).database_door for name in config.data_nodes},
+        peer_doors={name: config.node(name).peer_router for name in config.members},
+        rw=own.rw,
+        ro=own.ro,
+        peer=own.peer_router,
+        policy=RoutePolicy(
+            ttl_s=config.lease_ttl_s,
+            lag_max_transactions=config.router.lag_max_transactions,
+            lag_max_s=config.router.lag_max_s,
+            ro_to_primary=config.router.ro_to_primary,
+        ),
+        hold_s=config.router.hold_s,
+        limits=DoorLimits(connections_max=config.router.max_connections),
+    )
+    return Router(
+        settings,
+        store=store,
+        clock=parts.clock,
+        permits=_permits(config, node),
+        events=parts.events,
+    )
+
+
+def _permits(config: Config, node: NodeId) -> Permits:
+    """The deadline page of this host's database; a witness has none, and nothing passes there."""
+    if node not in config.data_nodes:
+        return LatePage(None)
+    return LatePage(mariadb_settings(config, node).page)
+
+
+def chance() -> random.Random:
+    """Spreads timeouts and reconnects; nothing secret comes from it."""
+    return random.Random()
 
 
 def store_client(config: Config, clock: Clock) -> StoreClient:

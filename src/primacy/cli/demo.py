@@ -8,10 +8,11 @@ row is looked for on the new primary with a plain driver.
 import asyncio
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +86,19 @@ def run_demo(options: DemoOptions) -> int:
         )
     root = Path(tempfile.mkdtemp(prefix="primacy-demo-"))
     root.chmod(0o755)  # The server runs as another user and must get to its own directory.
-    return asyncio.run(Demo(options, faults).run(root))
+    return asyncio.run(_until_told(Demo(options, faults).run(root)))
+
+
+async def _until_told(play: Coroutine[None, None, int]) -> int:
+    """SIGTERM and SIGINT end the play, and everything that it started."""
+    running = asyncio.current_task()
+    if running is not None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    try:
+        return await play
+    except asyncio.CancelledError:
+        return 130
 
 
 class Demo:

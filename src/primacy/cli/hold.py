@@ -11,6 +11,7 @@ Does not  Stop what the command left behind in a session of its own.
 import asyncio
 import ctypes
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Coroutine
@@ -65,6 +66,7 @@ def lock(
 ) -> None:
     """Run COMMAND while holding the lock NAME; once, then give it up."""
     found = loaded(config)
+    _check_program(command)
     work = _locked(found, name, command, ttl_s=ttl_s, within_s=within_s, is_json=as_json)
     raise typer.Exit(_run(work))
 
@@ -82,7 +84,16 @@ def elect(
     Ends when the command ends by itself, with its exit code.
     """
     found = loaded(config)
+    _check_program(command)
     raise typer.Exit(_run(_elected(found, name, command, ttl_s=ttl_s, is_json=as_json)))
+
+
+def _check_program(command: list[str]) -> None:
+    """Before anything is taken: a lock is not held for a command that cannot be run."""
+    if shutil.which(command[0]) is None:
+        raise Rejected(
+            f"{command[0]} is no program that can be run", hint="Check its path and its mode."
+        )
 
 
 def _run(work: Coroutine[Any, Any, int]) -> int:  # Any: what asyncio says of a coroutine.
@@ -168,16 +179,13 @@ async def _started(command: list[str], token: Revision) -> asyncio.subprocess.Pr
     def die_with_parent() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
-    try:
-        return await asyncio.create_subprocess_exec(
-            "env",
-            f"{TOKEN_VARIABLE}={token}",
-            *command,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
-    except OSError as error:
-        raise Rejected(f"{command[0]} cannot be run: {error.strerror}", hint="Check it.") from error
+    return await asyncio.create_subprocess_exec(
+        "env",
+        f"{TOKEN_VARIABLE}={token}",
+        *command,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
 
 
 async def _stopped(process: asyncio.subprocess.Process, *, within_s: float) -> None:

@@ -47,6 +47,9 @@ RETRY_AFTER_S = 0.1
 
 HEARTBEAT_EVERY_S = 1.0
 
+SEEN_WITHIN_S = 1.0
+"""How long a written record may take to come back by the watch before the node goes on without."""
+
 
 class Agent:
     """Runs one node of a cluster until it is cancelled. Cancelling leaves the database running
@@ -83,10 +86,12 @@ class Agent:
             sight=self._sight,
             records=self._records,
             events=events,
+            seen=self._see,
         )
         self._publisher = Publisher(node=node, store=store, clock=clock, events=events)
         self._wake = asyncio.Event()
         self._look = asyncio.Event()
+        self._moved = asyncio.Event()
         self._is_loaded = False
         self._confirmed_at_s = clock.now_s()
         self._reason = ""
@@ -133,6 +138,7 @@ class Agent:
             async for batch in batches:
                 had_primary = self._records.view(0.0, 0.0).primary is not None
                 self._records.apply(batch.changes, batch.revision, self._clock.now_s())
+                self._moved.set()
                 if any(change.key != f"{PREFIX}nodes/{self._node}" for change in batch.changes):
                     self._wake.set()
                 keys = {change.key: change.after for change in batch.changes}
@@ -140,6 +146,16 @@ class Agent:
                     self._hands.steps.restart(self._sight.engine.heartbeat_age_s)
                 if SWITCHOVER_KEY in keys or HANDOVER_KEY in keys or PRIMARY_KEY in keys:
                     self._look.set()
+
+    async def _see(self, revision: Revision) -> None:
+        """Until the watch has brought what was written at `revision`, or is taken to be broken."""
+        try:
+            async with asyncio.timeout(SEEN_WITHIN_S):
+                while self._records.revision < revision:
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            self._events(Event("watch-late", {"revision": revision}))
 
     async def _confirm(self) -> None:
         """Is what the watch shows still the present? Asked by linearizable reads."""

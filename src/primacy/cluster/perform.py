@@ -29,7 +29,7 @@ from primacy.cluster.viewing import Records, Sight
 from primacy.coordination.api import Store, Txn
 from primacy.engines.api import Branch, Engine, Guardian, Progress
 from primacy.errors import Conflict
-from primacy.model import Epoch, Incarnation, Position
+from primacy.model import Epoch, Incarnation, Position, Revision
 from primacy.replication.records import BranchRecord, HistoryRecord
 from primacy.telemetry import Event, Sink
 
@@ -48,7 +48,10 @@ class Hands:
         sight: Sight,
         records: Records,
         events: Sink,
+        seen: Callable[[Revision], Awaitable[None]],
     ) -> None:
+        """`seen` returns once the node's own view holds what was written at a revision: the next
+        plan must not be made from the state before it."""
         self._store = store
         self._engine = engine
         self._holding = holding
@@ -57,6 +60,7 @@ class Hands:
         self._sight = sight
         self._records = records
         self._events = events
+        self._seen = seen
         self.steps = Steps(clock)
         self.progress = ""
         """Of a long action, for `status`."""
@@ -188,6 +192,7 @@ class Hands:
             raise Conflict(
                 f"the claim of epoch {action.epoch} was overtaken", hint="The node plans again."
             )
+        await self._seen(result.revision)
         self.steps.kind, self.steps.reason = action.kind, action.reason
         self.steps.accepted_loss = action.accepted_loss
         self._events(Event("claimed", {"epoch": action.epoch, "reason": action.reason}))
@@ -299,6 +304,7 @@ class Hands:
             raise Conflict(
                 f"the store moved before this {what} was recorded", hint="The node plans again."
             )
+        await self._seen(result.revision)
 
 
 def _required(guardian: Guardian | None) -> Guardian:

@@ -63,7 +63,7 @@ def make_able(view: View, policy: Policy, epoch: Epoch) -> Plan | None:
         return _without_lease(view, policy, epoch)
     match view.engine.state:
         case ServerState.STOPPED | ServerState.ABSENT:
-            if view.page.closed_epoch >= epoch:
+            if view.page.closed_epoch >= epoch or view.page.epoch == epoch:
                 return act(
                     GiveUp(epoch=epoch, reason="the database exited, and an epoch opens only once")
                 )

@@ -155,7 +155,9 @@ def _judge(view: View, policy: Policy, own: SealNote, accepted: tuple[NodeId, ..
     ]
     seals = list(view.store.seals.values())
     if record is None:
-        return judge_unknown_record(own, seals, policy.data_nodes, priority=policy.priority)
+        return judge_unknown_record(
+            own, seals, _nodes_to_be_sealed(view, policy), priority=policy.priority
+        )
     if record.acks > 0:
         return judge_sealed(record, own, seals, priority=policy.priority, accepted_loss=accepted)
     is_lossy = record.is_lossy or policy.degrade_failover == "lossy"
@@ -166,6 +168,21 @@ def _judge(view: View, policy: Policy, own: SealNote, accepted: tuple[NodeId, ..
         reason=f"epoch {record.epoch} was degraded to no acknowledgements: only"
         f" {record.primary.node} surely holds every write. Bring it back, or accept the loss with"
         f" `primacy failover --accept-loss {record.primary.node}`",
+    )
+
+
+def _nodes_to_be_sealed(view: View, policy: Policy) -> tuple[NodeId, ...]:
+    """Without a durability record: all data nodes, unless only a bootstrap was interrupted.
+
+    Where the counter of epochs began in this very store, every epoch it counted was claimed without
+    a record, so no door was ever open: a node that has no data has none that anybody could miss.
+    """
+    if view.store.epoch == 0 or view.store.epoch_version != view.store.epoch:
+        return policy.data_nodes
+    return tuple(
+        node
+        for node in policy.data_nodes
+        if (status := view.store.nodes.get(node)) is not None and not _is_blank(status)
     )
 
 

@@ -29,6 +29,8 @@ class StoreView:
     revision: Revision = Revision(0)
     epoch: Epoch = Epoch(0)
     epoch_mod: Revision = Revision(0)
+    epoch_version: int = 0
+    """How often this very store has written it: equal to `epoch`, the counter began here at 1."""
     primary: PrimaryRecord | None = None
     primary_mod: Revision = Revision(0)
     primary_lease: int = 0

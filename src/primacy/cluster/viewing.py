@@ -148,9 +148,11 @@ class Records:
         mods = {f"{name}_mod": self._mod(key) for key, (name, _) in SINGLE_KEYS.items()}
         mods.pop("pause_mod")
         epoch = fields.pop("epoch")
+        counter = self._single.get(EPOCH_KEY)
         base = StoreView(
             revision=self.revision,
             epoch=Epoch(epoch) if isinstance(epoch, int) else Epoch(0),
+            epoch_version=counter[1].version if counter else 0,
             primary_lease=primary[1].lease if primary else 0,
             vacant_for_s=0.0 if self._vacant_since_s is None else now_s - self._vacant_since_s,
             seals={node: note for node, (note, _) in self._seals.items()},

@@ -59,9 +59,7 @@ class Side(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a door needs a stream")
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one only in kind.
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
         found = transport.get_extra_info("socket")
         if found is not None:

@@ -16,6 +16,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
+from typing import cast
 
 import msgspec
 
@@ -232,8 +233,7 @@ class _Outgoing(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a TCP connection has a stream transport")
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one only in kind.
         self._transport = transport
         set_options(transport)
 
@@ -266,8 +266,7 @@ class _Incoming(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a TCP connection has a stream transport")
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one only in kind.
         self._transport = transport
         set_options(transport)
         if not self._owner.accepted(self):

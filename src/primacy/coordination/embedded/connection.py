@@ -41,9 +41,7 @@ class Connection(asyncio.Protocol):
     # ---- asyncio ---------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError(f"a TCP connection made {transport!r}")
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one only in kind.
         set_options(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:

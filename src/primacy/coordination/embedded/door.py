@@ -71,9 +71,7 @@ class Connection(asyncio.Protocol):
         self.is_writable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError(f"a TCP listener made {transport!r}")
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one only in kind.
         set_options(transport)
         if not self._door.admit(self):
             transport.abort()
