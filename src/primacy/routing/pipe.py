@@ -15,6 +15,7 @@ import socket
 import struct
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import cast
 
 HIGH_WATER_BYTES = 256 * 1024
 LOW_WATER_BYTES = 64 * 1024
@@ -59,7 +60,8 @@ class Side(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one only in kind.
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one only in kind.
+        self._transport = transport
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
         found = transport.get_extra_info("socket")
         if found is not None:

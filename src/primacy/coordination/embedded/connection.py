@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
+from typing import cast
 
 from primacy.coordination.embedded.commands import Answer, Failure
 from primacy.coordination.embedded.protocol import (
@@ -41,7 +42,8 @@ class Connection(asyncio.Protocol):
     # ---- asyncio ---------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one only in kind.
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one only in kind.
+        self._transport = transport
         set_options(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:

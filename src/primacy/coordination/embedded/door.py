@@ -11,6 +11,7 @@ Does not  Decide anything. Encrypt or authenticate: it listens where it is told 
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
+from typing import cast
 
 from primacy.clock import Clock
 from primacy.coordination.api import WatchBatch
@@ -71,7 +72,8 @@ class Connection(asyncio.Protocol):
         self.is_writable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one only in kind.
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one only in kind.
+        self._transport = transport
         set_options(transport)
         if not self._door.admit(self):
             transport.abort()
