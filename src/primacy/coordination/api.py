@@ -27,7 +27,7 @@ RANGE_ITEMS_MAX = 10_000
 """Limits of one request. Past one the request is `Rejected`; a range is cut and says so."""
 
 
-class KeyValue(msgspec.Struct, frozen=True):
+class KeyValue(msgspec.Struct, frozen=True, gc=False):
     """One key as it stands."""
 
     key: str
@@ -131,7 +131,7 @@ class Lease(msgspec.Struct, frozen=True):
     """Fixed in the grant."""
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """One key's change. `after` is None where it was deleted (or its lease ended)."""
 
     key: str

@@ -12,11 +12,13 @@ from primacy.clock import SystemClock
 from primacy.consensus.raft.timing import Timing
 from primacy.coordination.api import LeaseId, Put, Txn, holds_value
 from primacy.coordination.embedded.client import StoreClient
+from primacy.coordination.embedded.protocol import Request, WatchKeys, payload_of
 from primacy.coordination.embedded.server import StoreServer, StoreSettings
 from primacy.coordination.leasing import LeaseKeeper
 from primacy.errors import LeaseLost, OutcomeUnknown, Rejected, Unavailable
 from primacy.model import Address, NodeId, Revision
 from primacy.telemetry import ignore
+from primacy.wire import encode_frame
 
 pytestmark = pytest.mark.integration
 
@@ -170,6 +172,35 @@ def test_a_client_that_does_not_speak_the_protocol_is_cut_and_others_go_on(clust
                 assert await reader.read() == b""
             writer.close()
             await client.txn(put("k"))
+
+    run(scenario())
+
+
+def test_a_watch_that_is_not_read_is_cut_and_loses_nothing_but_its_connection(
+    cluster: Any,
+) -> None:
+    async def fill(client: StoreClient, part: int) -> None:
+        for number in range(100):
+            await client.txn(put(f"w/{part}/{number}", b"v" * 20_000))
+
+    async def scenario() -> None:
+        async with cluster.running(), cluster.client() as client:
+            door = cluster.doors[await cluster.leader()]
+            reader, writer = await asyncio.open_connection(door.host, door.port, limit=1024)
+            asked = Request(1, WatchKeys("w/", is_prefix=True, from_revision=Revision(1)))
+            writer.write(encode_frame(payload_of(asked)))
+            async with asyncio.TaskGroup() as tasks:
+                for part in range(16):
+                    tasks.create_task(fill(client, part))
+            assert any(event.name == "store-watch-cut" for _, event in cluster.events)
+            with contextlib.suppress(ConnectionError):
+                while await reader.read(1 << 20):
+                    pass
+            writer.close()
+            async with client.watch("w/", is_prefix=True, from_revision=Revision(1)) as batches:
+                async for batch in batches:
+                    if batch.revision == 1600:
+                        break
 
     run(scenario())
 
