@@ -19,6 +19,9 @@ from primacy.replication.records import (
     decoded,
 )
 
+WAIT = "Wait"
+"""The brain's name for: nothing to do but look again."""
+
 HISTORY_COLUMNS = ("epoch", "when (UTC)", "kind", "primary", "lost", "reason", "steps")
 
 
@@ -77,11 +80,11 @@ def newest_decisions(decisions: Iterable[Decision], count: int) -> dict[NodeId, 
 
 
 def decision_line(decision: Decision) -> str:
+    at = f"{decision.node}: {when(decision.wall_s)} epoch {decision.epoch}:"
+    if decision.action == WAIT:
+        return f"{at} nothing to do now: {decision.reason}"
     taken = f" ({steps(decision.steps_s)})" if decision.steps_s else ""
-    return (
-        f"{decision.node}: {when(decision.wall_s)} epoch {decision.epoch}:"
-        f" {decision.action}, because {decision.reason}{taken}"
-    )
+    return f"{at} {decision.action}, because {decision.reason}{taken}"
 
 
 def decision_json(decision: Decision) -> dict[str, Json]:

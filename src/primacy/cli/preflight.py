@@ -36,12 +36,19 @@ ROUTER_PORTS = ("rw_port", "ro_port", "peer_router_port")
 
 def check_run(config: Config, node: str) -> None:
     """Raises `ConfigRejected` where `primacy run` could not do its work here."""
-    has_database = config.node(node).database
-    problems = list(_port_problems(config, node, AGENT_PORTS if has_database else AGENT_PORTS[:2]))
-    problems += _port_problems(config, node, ROUTER_PORTS, owner="router.pid")
+    run_dir, has_database = config.state_dir(node) / "run", config.node(node).database
+    agent = _running(run_dir / "agent.pid", ("run", node))
+    if agent is not None:
+        rule = f"it runs here already, as process {agent}"
+        raise ConfigRejected(f"node {node} cannot start here", (Problem("--node", node, rule),))
+    keys = [*AGENT_PORTS] if has_database else [*AGENT_PORTS[:2]]
+    if _running(run_dir / "router.pid", ("router", node)) is None:
+        keys += ROUTER_PORTS
+    if has_database and _running(run_dir / "db.pid", ()) is None:
+        keys.append("database_port")
+    problems = list(_port_problems(config, node, keys))
     problems += _state_dir_problems(config, node)
     if has_database:
-        problems += _port_problems(config, node, ("database_port",), owner="db.pid")
         problems += _program_problems(config)
         problems += _data_problems(config, node)
     if problems:
@@ -55,13 +62,8 @@ def check_router(config: Config, node: str) -> None:
         raise ConfigRejected(f"the router of {node} cannot start here", tuple(problems))
 
 
-def _port_problems(
-    config: Config, node: str, keys: Iterable[str], *, owner: str | None = None
-) -> Iterator[Problem]:
-    """`owner`: the pid file of the process that may hold the port, being this node's own."""
+def _port_problems(config: Config, node: str, keys: Iterable[str]) -> Iterator[Problem]:
     host, ports = config.node(node).host, config.node(node).ports()
-    if owner is not None and _is_running(config.state_dir(node) / "run" / owner):
-        return
     for key in keys:
         reason = _refusal(host, ports[key])
         if reason is not None:
@@ -82,14 +84,20 @@ def _refusal(host: str, port: int) -> str | None:
     return None
 
 
-def _is_running(pid_file: Path) -> bool:
-    """Whether the file names a living process whose command line names our directory."""
+def _running(pid_file: Path, words: tuple[str, ...]) -> int | None:
+    """The living process that the file names, if it is what we think: a number is given again.
+
+    A command of ours has these words among its arguments; a server has our directory in them.
+    """
     try:
         pid = int(pid_file.read_text())
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except (OSError, ValueError):
-        return False
-    return str(pid_file.parent.parent).encode() in command
+        return None
+    if words:
+        return pid if all(word in arguments for word in words) else None
+    own = str(pid_file.parent.parent)
+    return pid if any(own in argument for argument in arguments) else None
 
 
 def _program_problems(config: Config) -> Iterator[Problem]:

@@ -1,0 +1,127 @@
+"""What stands in the way on this host is said before anything is started or written."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from primacy.cli.init import BASE_PORTS, Wish, checked, rendered
+from primacy.cli.preflight import check_router, check_run
+from primacy.config import Config, ConfigRejected
+
+NODES = (("a", "127.0.0.1"), ("b", "127.0.0.1"), ("c", "127.0.0.1"))
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    tmp_path.chmod(0o755)
+    text = rendered(Wish(name="shop", engine="mariadb", nodes=NODES, state_dir="state"))
+    keys = [line for line in text.splitlines() if "_port = " in line]
+    ports = iter(free_ports(len(keys) + len(BASE_PORTS)))
+    for key in keys:
+        text = text.replace(key, f"{key.split(' = ')[0]} = {next(ports)}", 1)
+    own = "".join(f"{name} = {next(ports)}
+" for name in BASE_PORTS)
+    return checked(text.replace("[nodes.b]", f"{own}\n[nodes.b]"), tmp_path)
+
+
+def mistakes(config: Config, node: str) -> dict[str, str]:
+    with pytest.raises(ConfigRejected) as caught:
+        check_run(config, node)
+    return {each.key: each.rule for each in caught.value.problems}
+
+
+@pytest.fixture
+def taken(config: Config) -> Iterator[int]:
+    with socket.socket() as listener:
+        port = config.node("a").store_port
+        listener.bind(("127.0.0.1", port))
+        listener.listen(1)
+        yield port
+
+
+def test_a_port_that_is_taken_is_named(config: Config, taken: int) -> None:
+    assert (
+        f"127.0.0.1:{taken}: address already in use" in mistakes(config, "a")["nodes.a.store_port"]
+    )
+
+
+def test_a_foreign_data_directory_is_never_touched(config: Config, tmp_path: Path) -> None:
+    data = tmp_path / "state/a/data"
+    data.mkdir(parents=True)
+    (data / "ibdata1").write_text("somebody's")
+    assert "no mark of primacy" in mistakes(config, "a")["nodes.a.state_dir"]
+    assert [each.name for each in tmp_path.rglob("*") if each.is_file()] == ["ibdata1"]
+
+
+def test_programs_that_are_missing_are_named_with_their_package(config: Config) -> None:
+    odd = config.model_copy(
+        update={"mariadb": config.mariadb.model_copy(update={"server": "no-such-server"})}
+    )
+    rule = mistakes(odd, "a")["MariaDB's programs"]
+    assert "apt-get install --no-install-recommends" in rule
+
+
+def test_several_things_in_the_way_come_together(
+    config: Config, tmp_path: Path, taken: int
+) -> None:
+    data = tmp_path / "state/a/data"
+    data.mkdir(parents=True)
+    (data / "x").write_text("x")
+    assert {"nodes.a.store_port", "nodes.a.state_dir"} <= set(mistakes(config, "a"))
+    assert taken
+
+
+def test_a_node_that_runs_already_is_said_to(config: Config, tmp_path: Path) -> None:
+    run = tmp_path / "state/a/run"
+    run.mkdir(parents=True)
+    sleeper = [sys.executable, "-c", "input()", "run", "--node", "a"]
+    with subprocess.Popen(sleeper, stdin=subprocess.PIPE) as process:
+        (run / "agent.pid").write_text(f"{process.pid}\n")
+        found = mistakes(config, "a")
+        process.communicate(b"\n")
+    assert found == {"--node": f"it runs here already, as process {process.pid}"}
+
+
+def test_the_doors_of_its_own_router_are_not_in_the_way(config: Config, tmp_path: Path) -> None:
+    run = tmp_path / "state/a/run"
+    run.mkdir(parents=True)
+    door = config.node("a").rw_port
+    program = (
+        "import socket,sys; s=socket.socket(); s.bind(('127.0.0.1', int(sys.argv[1])));"
+        " s.listen(1); print(flush=True); input()"
+    )
+    line = [sys.executable, "-c", program, str(door), "router", "--node", "a"]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (run / "router.pid").write_text(f"{process.pid}\n")
+        with pytest.raises(ConfigRejected, match="rw_port"):
+            check_router(config, "a")
+        problems = set()
+        try:
+            check_run(config, "a")
+        except ConfigRejected as error:
+            problems = {each.key for each in error.problems}
+        process.communicate(b"\n")
+    assert "nodes.a.rw_port" not in problems
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as another user the server runs as primacy does")
+def test_a_directory_that_the_server_may_not_enter_is_named(config: Config, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    assert "may not enter" in mistakes(config, "a")["nodes.a.state_dir"]
