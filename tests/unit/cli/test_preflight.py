@@ -34,8 +34,7 @@ def config(tmp_path: Path) -> Config:
     ports = iter(free_ports(len(keys) + len(BASE_PORTS)))
     for key in keys:
         text = text.replace(key, f"{key.split(' = ')[0]} = {next(ports)}", 1)
-    own = "".join(f"{name} = {next(ports)}
-" for name in BASE_PORTS)
+    own = "".join(f"{name} = {next(ports)}\n" for name in BASE_PORTS)
     return checked(text.replace("[nodes.b]", f"{own}\n[nodes.b]"), tmp_path)
 
 
