@@ -174,7 +174,15 @@ class ModelEngine:
     async def attach(self) -> bool:
         if self.guard is not None and self.process.is_up:
             self.guard.greet()
+        else:
+            self._see_off_guard()
         return self.process.is_up
+
+    def _see_off_guard(self) -> None:
+        """The page of a guard that is dead is closed by the agent: nobody else can."""
+        guard = self.guard
+        if guard is not None and not guard.process.is_up and guard.page.state != "closed":
+            guard.page.close()
 
     def observation(self) -> Observation:
         files, process = self.files, self.process
@@ -250,6 +258,7 @@ class ModelEngine:
     async def kill(self) -> None:
         await self._pass(POLL_S)
         self.crash()
+        self._see_off_guard()
 
     async def forget_old_data(self) -> None:
         await self._pass(NOTE_S)

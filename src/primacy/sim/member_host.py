@@ -72,13 +72,18 @@ class MemberFiles:
             self.hard = write.hard
         if write.snapshot is not None:
             self.entries.clear()
-            self.snapshot = write.snapshot
-            self.pieces = received[write.snapshot]
+            if write.snapshot != self.snapshot:
+                self.snapshot, self.pieces = write.snapshot, received[write.snapshot]
         if write.entries:
             first = write.entries[0].index
             base = self.entries[0].index if self.entries else first
             del self.entries[max(0, first - base) :]
             self.entries.extend(write.entries)
+
+    def take_snapshot(self, meta: SnapshotMeta, pieces: tuple[bytes, ...]) -> None:
+        """A peer's, written beside the own one and renamed; the log is not touched yet."""
+        if meta.index > self.snapshot.index:
+            self.snapshot, self.pieces = meta, pieces
 
     def save_snapshot(
         self, meta: SnapshotMeta, pieces: tuple[bytes, ...], *, trailing_entries: int
@@ -112,6 +117,7 @@ class StoreParts:
     member_limits: MemberLimits
     raft: type[SeenRaft] = SeenRaft
     member: type[StoreMember] = StoreMember
+    files: type[MemberFiles] = MemberFiles
 
 
 class MemberHost:
@@ -133,7 +139,7 @@ class MemberHost:
         self.process = process
         self.disk = disk
         self.peers: dict[NodeId, MemberHost] = {}
-        self.files = MemberFiles(f"{node}-disk-1")
+        self.files = parts.files(f"{node}-disk-1")
         self.member: StoreMember | None = None
         self.watchers: list[Watcher] = []
         self._voters = tuple(voters)
@@ -272,6 +278,7 @@ class MemberHost:
     ) -> None:
         """A peer's snapshot has arrived and is written beside the own one."""
         self._received[meta] = pieces
+        self.files.take_snapshot(meta, pieces)
         self._network.send(
             self.node, sender.process, "snapshot", sender.on_snapshot_taken, self.node, meta
         )
