@@ -88,8 +88,10 @@ def test_several_things_in_the_way_come_together(
 def test_a_node_that_runs_already_is_said_to(config: Config, tmp_path: Path) -> None:
     run = tmp_path / "state/a/run"
     run.mkdir(parents=True)
-    sleeper = [sys.executable, "-c", "input()", "run", "--node", "a"]
-    with subprocess.Popen(sleeper, stdin=subprocess.PIPE) as process:
+    sleeper = [sys.executable, "-c", "print(flush=True); input()", "run", "--node", "a"]
+    with subprocess.Popen(sleeper, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # From now on its command line is its own.
         (run / "agent.pid").write_text(f"{process.pid}\n")
         found = mistakes(config, "a")
         process.communicate(b"\n")
