@@ -91,6 +91,7 @@ class Agent:
         self._publisher = Publisher(node=node, store=store, clock=clock, events=events)
         self._wake = asyncio.Event()
         self._look = asyncio.Event()
+        self._looking = asyncio.Lock()
         self._moved = asyncio.Event()
         self._is_loaded = False
         self._confirmed_at_s = clock.now_s()
@@ -181,9 +182,10 @@ class Agent:
                 self._look.clear()
 
     async def _observe_once(self) -> None:
-        before = self._sight.engine
-        seen = await self._engine.observe()
-        self._sight.observe(seen, self._clock.now_s())
+        async with self._looking:  # One look at a time: a second would wait for the first's answer.
+            before = self._sight.engine
+            seen = await self._engine.observe()
+            self._sight.observe(seen, self._clock.now_s())
         if seen != before:
             self._wake.set()
             self._publisher.wake()

@@ -27,6 +27,9 @@ from primacy.model import Incarnation, Member, NodeId, Position
 from primacy.replication.durability import shown
 from primacy.replication.records import SWITCHOVER_KEY, DurabilityRecord, NodeStatus
 
+BLOCKED_SHOWN_AFTER_S = 0.5
+"""Every commit waits for its acknowledgement a little; longer than this is worth a word."""
+
 
 def plan_primary(view: View, policy: Policy) -> Plan:
     record = view.store.durability
@@ -194,7 +197,7 @@ def _may_be_admitted(view: View, record: DurabilityRecord, node: NodeId) -> bool
 
 
 def _steady(view: View, record: DurabilityRecord) -> str:
-    if view.engine.sending.waiting_commits:
+    if view.engine.sending.waiting_commits and view.blocked_for_s >= BLOCKED_SHOWN_AFTER_S:
         names = ", ".join(each.node for each in record.members)
         return f"blocked: {view.engine.sending.waiting_commits} commit(s) wait for {names}"
     return f"primary of epoch {record.epoch}: {shown(record)}"

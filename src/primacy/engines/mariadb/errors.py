@@ -21,6 +21,10 @@ _NOT_NOW = frozenset({LOCK_WAIT_TIMEOUT, DEADLOCK, 1040, 1053, 1129, 2002, 2003,
 _LOST = frozenset({0, 2013, 1927, 1317})
 _A_PERSON = frozenset({1044, 1045, 1142, 1143, 1227, 1698, 4151})
 
+UPSTREAM_AWAY = frozenset({1040, 1045, 1053, 1129, 1130, 1158, 1159, 1160, 1161, 1927, 4151})
+"""What a receiver shows while its upstream is down, full, or keeps it out (a locked account, a
+cut-off member): with the client's own 2000-2999 no error of this node's log. It tries again."""
+
 DIVERGED = frozenset({1236, OUT_OF_ORDER_SEQUENCE, 1062, 1032})
 """From a replication thread: this log is no prefix of the upstream's."""
 

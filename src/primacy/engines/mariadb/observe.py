@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from primacy.engines.api import Observation, Replication, Sending, ServerState
 from primacy.engines.mariadb.accounts import node_of_account
 from primacy.engines.mariadb.connection import Connection, Row, rows
-from primacy.engines.mariadb.errors import DIVERGED
+from primacy.engines.mariadb.errors import DIVERGED, UPSTREAM_AWAY
 from primacy.engines.mariadb.gtid import sequence_of
 from primacy.engines.mariadb.notes import Notes
 from primacy.model import Epoch, Incarnation, NodeId, Position
@@ -216,7 +216,8 @@ def _replication(status: Status, known: Known) -> Replication:
         return Replication(
             upstream=known.upstream, error=known.refusal, is_diverged=known.refusal is not None
         )
-    if upstream.io_error_code and upstream.io_running != "Yes":
+    is_away = upstream.io_error_code in UPSTREAM_AWAY or 2000 <= upstream.io_error_code < 3000
+    if upstream.io_error_code and not is_away and upstream.io_running != "Yes":
         errors.append(f"{upstream.io_error_code}: {upstream.io_error}")
     if upstream.sql_error_code:
         errors.append(f"{upstream.sql_error_code}: {upstream.sql_error}")
