@@ -15,7 +15,7 @@ import socket
 import struct
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import cast
+from typing import Protocol, cast
 
 HIGH_WATER_BYTES = 256 * 1024
 LOW_WATER_BYTES = 64 * 1024
@@ -177,31 +177,50 @@ class ClientSide(Side):
         self.release(Why.EARLY_IS_FULL)
 
 
+class ServerOwner(Protocol):
+    """Who opened a server's end, and decides what comes through it."""
+
+    def wake(self) -> None: ...
+
+    def may_pass(self) -> bool:
+        """Asked for each chunk on its way to the client."""
+        ...
+
+    def on_connected(self, server: "ServerSide") -> None:
+        """Join the ends here and now: the greeting may be the next event."""
+        ...
+
+    def on_answered(self) -> None:
+        """The first byte is about to pass."""
+        ...
+
+    def on_withheld(self) -> None:
+        """Something came that may not pass; it was dropped."""
+        ...
+
+
 class ServerSide(Side):
     """The end towards the database."""
 
-    def __init__(
-        self,
-        on_news: Callable[[], None],
-        *,
-        may_pass: Callable[[], bool],
-        on_withheld: Callable[[], None],
-    ) -> None:
-        super().__init__(on_news)
-        self._may_pass = may_pass
-        self._on_withheld = on_withheld
+    def __init__(self, owner: ServerOwner) -> None:
+        super().__init__(owner.wake)
+        self._owner = owner
         self.has_answered = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._owner.on_connected(self)
 
     def data_received(self, data: bytes) -> None:
         client = self.other
         if client is None:
             return
-        if not self._may_pass():
-            self._on_withheld()
+        if not self._owner.may_pass():
+            self._owner.on_withheld()
             return
         if not self.has_answered:
             self.has_answered = True
-            self._on_news()
+            self._owner.on_answered()
         self.byte_count += len(data)
         client.write(data)
 
@@ -209,8 +228,8 @@ class ServerSide(Side):
         """Before its first byte an end is a refusal, which the client is not told of."""
         if not self.has_answered:
             return False
-        if not self._may_pass():
-            self._on_withheld()
+        if not self._owner.may_pass():
+            self._owner.on_withheld()
             return False
         return super().eof_received()
 

@@ -181,9 +181,7 @@ class Session:
     async def _try(self, found: Destination, deadline_s: float) -> bool:
         """Connect and wait for the first byte. True: passing, or the client has left."""
         self._destination, self._is_withheld = found, False
-        server = ServerSide(
-            self.wake, may_pass=lambda: self._is_permitted(found), on_withheld=self._withhold
-        )
+        server = ServerSide(self)
         self._server = server
         async with asyncio.TaskGroup() as tasks:
             connecting = tasks.create_task(self._connect(server, found))
@@ -194,10 +192,9 @@ class Session:
                 if is_over or (connecting.done() and not server.is_open):
                     break
                 await self._news_until(deadline_s)
-            connecting.cancel()
+            if not server.has_answered:  # Else it is about to return, and may not be undone.
+                connecting.cancel()
         if server.has_answered:
-            self._client.settle()
-            self.is_passing = True
             self.review()
             return True
         self._client.part()
@@ -223,7 +220,7 @@ class Session:
         return reason is not None
 
     async def _connect(self, server: ServerSide, found: Destination) -> None:
-        address, preface = self._way_to(found)
+        address = self._address_of(found)
         if address is None:
             self._trouble = f"{found.node} is not in this router's configuration"
             return
@@ -236,20 +233,31 @@ class Session:
             self._trouble = f"{found.node} ({address}) does not accept connections"
         except OSError as error:
             self._trouble = f"{found.node} ({address}) cannot be reached: {error}"
-        else:
-            self._client.join(server, preface)
 
-    def _way_to(self, found: Destination) -> tuple[Address | None, bytes]:
-        """Where to connect, and what to say before the client's own bytes."""
-        ends, around = self._arrival.ends, self._around
+    def on_connected(self, server: ServerSide) -> None:
+        if self._server is server and self._destination is not None:
+            self._client.join(server, self._preface(self._destination))
+        else:
+            server.abort()
+
+    def _address_of(self, found: Destination) -> Address | None:
         match found:
             case ToDatabase(node, _):
-                preface = encode(ends) if around.send_proxy_header else b""
-                return around.databases.get(node), preface
-            case ToPeer(node, epoch):
+                return self._around.databases.get(node)
+            case ToPeer(node, _):
+                return self._around.peer_doors.get(node)
+            case _:
+                assert_never(found)
+
+    def _preface(self, found: Destination) -> bytes:
+        """What is said before the client's own bytes: who the client is."""
+        ends = self._arrival.ends
+        match found:
+            case ToDatabase():
+                return encode(ends) if self._around.send_proxy_header else b""
+            case ToPeer(_, epoch):
                 intent = Intent.RO if epoch is None else Intent.RW
-                preface = encode(ends, Forwarded(intent, epoch or Epoch(0)))
-                return around.peer_doors.get(node), preface
+                return encode(ends, Forwarded(intent, epoch or Epoch(0)))
             case _:
                 assert_never(found)
 
@@ -271,8 +279,15 @@ class Session:
             case _:
                 assert_never(found)
 
-    def _withhold(self) -> None:
-        """An answer came that may not pass."""
+    def may_pass(self) -> bool:
+        return self._destination is not None and self._is_permitted(self._destination)
+
+    def on_answered(self) -> None:
+        self.is_passing = True
+        self._client.settle()
+        self.wake()
+
+    def on_withheld(self) -> None:
         self._is_withheld = True
         if self.is_passing:
             self._cut_now("the deadline page does not permit its epoch any more")

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import pytest
+import uvloop
 
 from primacy.clock import SystemClock
 from primacy.coordination.api import (
@@ -156,6 +157,8 @@ class ToyDatabase:
             elif not line.startswith(b"silent"):
                 writer.write(b"echo " + line)
                 await writer.drain()
+        if writer.is_closing():
+            return
         writer.write(b"bye\n")
         await writer.drain()
 
@@ -306,3 +309,18 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def told(request: pytest.FixtureRequest) -> Callable[[Coroutine[object, object, None]], None]:
+    """Runs one story on each kind of event loop."""
+
+    def run(story: Coroutine[object, object, None]) -> None:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(within(story))
+
+    async def within(story: Coroutine[object, object, None]) -> None:
+        async with asyncio.timeout(90):
+            await story
+
+    return run

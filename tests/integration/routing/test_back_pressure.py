@@ -15,7 +15,7 @@ MEMORY_MAX_BYTES = 8_000_000
 """Two routers with a few buffers of 256 KiB each, the toy's and the test's own."""
 
 
-def test_fifty_megabytes_to_a_client_that_does_not_read_stay_with_the_database(world) -> None:
+def test_fifty_megabytes_to_a_client_that_does_not_read_stay_with_the_database(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -38,10 +38,10 @@ def test_fifty_megabytes_to_a_client_that_does_not_read_stay_with_the_database(w
                 left -= len(await client.reader.readexactly(min(left, 60_000)))
             assert await client.ask("done") == b"echo done\n"
 
-    asyncio.run(asyncio.wait_for(story(), 60))
+    told(story())
 
 
-def test_a_database_that_does_not_read_holds_its_client_up(world) -> None:
+def test_a_database_that_does_not_read_holds_its_client_up(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -63,4 +63,4 @@ def test_a_database_that_does_not_read_holds_its_client_up(world) -> None:
             world.databases[A].is_reading.set()
             await world.until(lambda: world.databases[A].received_bytes == sent, "all arrives")
 
-    asyncio.run(asyncio.wait_for(story(), 60))
+    told(story())

@@ -97,7 +97,9 @@ def asked(port: int, user: str, statement: str, *, source: str = "127.0.0.2") ->
         return cursor.fetchone()[0]
 
 
-def test_the_server_sees_the_clients_own_address_through_one_router_and_two(world, server) -> None:
+def test_the_server_sees_the_clients_own_address_through_one_router_and_two(
+    world, told, server
+) -> None:
     async def story() -> None:
         async with world:
             world.databases[A].address = Address("127.0.0.1", await prepared(server))
@@ -112,10 +114,10 @@ def test_the_server_sees_the_clients_own_address_through_one_router_and_two(worl
                 text = await asyncio.to_thread(asked, port, "app", "SELECT REPEAT('x', 9000000)")
                 assert len(str(text)) == 9_000_000
 
-    asyncio.run(asyncio.wait_for(story(), 90))
+    told(story())
 
 
-def test_a_driver_shows_the_reason_of_a_refusal_and_may_retry_it(world) -> None:
+def test_a_driver_shows_the_reason_of_a_refusal_and_may_retry_it(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.start(A, hold_s=0.3)
@@ -126,4 +128,4 @@ def test_a_driver_shows_the_reason_of_a_refusal_and_may_retry_it(world) -> None:
             assert code == 1053
             assert text.endswith("primacy: no database for 0.3 s: there is no primary yet")
 
-    asyncio.run(asyncio.wait_for(story(), 60))
+    told(story())

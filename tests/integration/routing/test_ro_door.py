@@ -1,7 +1,5 @@
 """The ro door: replicas within the bound, here first, and never a primary that nobody checks."""
 
-import asyncio
-
 import pytest
 
 from primacy.model import NodeId
@@ -13,11 +11,7 @@ pytestmark = pytest.mark.integration
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
 
 
-def told(story) -> None:
-    asyncio.run(asyncio.wait_for(story, 60))
-
-
-def test_replicas_elsewhere_are_used_in_turn_and_the_one_here_first(world) -> None:
+def test_replicas_elsewhere_are_used_in_turn_and_the_one_here_first(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -31,7 +25,7 @@ def test_replicas_elsewhere_are_used_in_turn_and_the_one_here_first(world) -> No
     told(story())
 
 
-def test_a_replica_that_does_not_answer_is_passed_over(world) -> None:
+def test_a_replica_that_does_not_answer_is_passed_over(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -44,7 +38,9 @@ def test_a_replica_that_does_not_answer_is_passed_over(world) -> None:
     told(story())
 
 
-def test_without_a_replica_in_the_bound_the_primary_serves_if_the_policy_says_so(world) -> None:
+def test_without_a_replica_in_the_bound_the_primary_serves_if_the_policy_says_so(
+    world, told
+) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -59,7 +55,7 @@ def test_without_a_replica_in_the_bound_the_primary_serves_if_the_policy_says_so
     told(story())
 
 
-def test_an_ro_session_is_cut_when_its_replica_becomes_the_primary(world) -> None:
+def test_an_ro_session_is_cut_when_its_replica_becomes_the_primary(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)

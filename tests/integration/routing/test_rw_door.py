@@ -1,7 +1,5 @@
 """The rw door: to the primary wherever it is, and to nothing else."""
 
-import asyncio
-
 import pytest
 
 from primacy.model import NodeId
@@ -20,11 +18,9 @@ pytestmark = pytest.mark.integration
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
 
 
-def told(story) -> None:
-    asyncio.run(asyncio.wait_for(story, 60))
-
-
-def test_every_routers_rw_door_leads_to_the_primary_with_the_clients_own_address(world) -> None:
+def test_every_routers_rw_door_leads_to_the_primary_with_the_clients_own_address(
+    world, told
+) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -39,7 +35,7 @@ def test_every_routers_rw_door_leads_to_the_primary_with_the_clients_own_address
     told(story())
 
 
-def test_a_half_closed_client_still_hears_the_rest(world) -> None:
+def test_a_half_closed_client_still_hears_the_rest(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -59,7 +55,7 @@ def test_a_half_closed_client_still_hears_the_rest(world) -> None:
     told(story())
 
 
-def test_a_connection_without_a_primary_is_held_until_there_is_one(world) -> None:
+def test_a_connection_without_a_primary_is_held_until_there_is_one(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.start(A, B)
@@ -72,7 +68,7 @@ def test_a_connection_without_a_primary_is_held_until_there_is_one(world) -> Non
     told(story())
 
 
-def test_a_record_whose_doors_are_not_open_yet_holds_the_connection(world) -> None:
+def test_a_record_whose_doors_are_not_open_yet_holds_the_connection(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -88,7 +84,7 @@ def test_a_record_whose_doors_are_not_open_yet_holds_the_connection(world) -> No
     told(story())
 
 
-def test_a_held_client_that_leaves_is_forgotten(world) -> None:
+def test_a_held_client_that_leaves_is_forgotten(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.start(A)
@@ -102,7 +98,7 @@ def test_a_held_client_that_leaves_is_forgotten(world) -> None:
     told(story())
 
 
-def test_past_the_hold_time_the_client_is_told_why_in_an_error_packet(world) -> None:
+def test_past_the_hold_time_the_client_is_told_why_in_an_error_packet(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.start(A, hold_s=0.2)
@@ -115,7 +111,7 @@ def test_past_the_hold_time_the_client_is_told_why_in_an_error_packet(world) -> 
     told(story())
 
 
-def test_connections_past_the_limit_are_refused_at_once(world) -> None:
+def test_connections_past_the_limit_are_refused_at_once(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.start(A, limits=DoorLimits(held_max=2))
@@ -125,7 +121,7 @@ def test_connections_past_the_limit_are_refused_at_once(world) -> None:
     told(story())
 
 
-def test_an_answer_that_the_page_does_not_permit_is_withheld_to_the_last_byte(world) -> None:
+def test_an_answer_that_the_page_does_not_permit_is_withheld_to_the_last_byte(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -143,7 +139,7 @@ def test_an_answer_that_the_page_does_not_permit_is_withheld_to_the_last_byte(wo
     told(story())
 
 
-def test_sessions_of_a_demoted_primary_are_cut_when_the_record_goes(world) -> None:
+def test_sessions_of_a_demoted_primary_are_cut_when_the_record_goes(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -160,7 +156,9 @@ def test_sessions_of_a_demoted_primary_are_cut_when_the_record_goes(world) -> No
     told(story())
 
 
-def test_a_view_that_nobody_confirms_closes_rw_and_reopens_when_the_store_is_back(world) -> None:
+def test_a_view_that_nobody_confirms_closes_rw_and_reopens_when_the_store_is_back(
+    world, told
+) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -179,7 +177,7 @@ def test_a_view_that_nobody_confirms_closes_rw_and_reopens_when_the_store_is_bac
     told(story())
 
 
-def test_routers_with_stale_views_never_send_a_connection_round_in_a_loop(world) -> None:
+def test_routers_with_stale_views_never_send_a_connection_round_in_a_loop(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(B, 1)
@@ -197,6 +195,7 @@ def test_routers_with_stale_views_never_send_a_connection_round_in_a_loop(world)
 
 def test_a_peer_that_is_no_primary_sends_the_connection_back_and_it_finds_the_right_one(
     world,
+    told,
 ) -> None:
     async def story() -> None:
         async with world:
@@ -213,7 +212,7 @@ def test_a_peer_that_is_no_primary_sends_the_connection_back_and_it_finds_the_ri
     told(story())
 
 
-def test_in_a_switchover_new_connections_wait_and_open_ones_are_cut_once(world) -> None:
+def test_in_a_switchover_new_connections_wait_and_open_ones_are_cut_once(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -237,7 +236,7 @@ def test_in_a_switchover_new_connections_wait_and_open_ones_are_cut_once(world) 
     told(story())
 
 
-def test_a_switchover_that_is_withdrawn_lets_the_open_session_go_on(world) -> None:
+def test_a_switchover_that_is_withdrawn_lets_the_open_session_go_on(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -258,7 +257,7 @@ def test_a_switchover_that_is_withdrawn_lets_the_open_session_go_on(world) -> No
     told(story())
 
 
-def test_a_database_that_accepts_and_never_greets_is_named_after_the_hold_time(world) -> None:
+def test_a_database_that_accepts_and_never_greets_is_named_after_the_hold_time(world, told) -> None:
     async def story() -> None:
         async with world:
             world.databases[A].is_greeting.clear()
@@ -271,7 +270,7 @@ def test_a_database_that_accepts_and_never_greets_is_named_after_the_hold_time(w
     told(story())
 
 
-def test_the_peer_door_refuses_whoever_brings_no_header(world) -> None:
+def test_the_peer_door_refuses_whoever_brings_no_header(world, told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
