@@ -46,6 +46,9 @@ CAPABILITIES = Capabilities(
     alternative="sqlite",
 )
 
+HEALTH_CHANCES = 2
+"""How often a server may fail to answer before a seal kills it and reads its disk instead."""
+
 
 class MariaDbEngine:
     """One MariaDB server on this host."""
@@ -289,11 +292,13 @@ class MariaDbEngine:
     async def _answers(self) -> bool:
         if self._life.is_starting:
             raise Unavailable("the server is starting", hint="Try again.")
-        try:
-            await self._server.health()
-        except (Unavailable, OutcomeUnknown):
-            return False
-        return True
+        for _ in range(HEALTH_CHANCES):
+            try:
+                await self._server.health()
+            except (Unavailable, OutcomeUnknown):
+                continue
+            return True
+        return False
 
     def _bind_notes(self) -> None:
         """A clone stands at a sequence whose epoch only its tables know: 0 claims too little."""

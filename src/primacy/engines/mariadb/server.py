@@ -37,6 +37,7 @@ class LocalServer:
             )
 
         health, command = target(self._timing.health_s * 2), target(self._timing.command_s * 2)
+        self._asking_health = asyncio.Lock()
         self._observing = Session("observe", health)
         self._commanding = Session("command", command)
         self._helping = Session("second command", command)
@@ -55,7 +56,8 @@ class LocalServer:
             check_health(connection)
             return read_status(connection)
 
-        return await self._observing.run(ask, within_s=self._timing.health_s)
+        async with self._asking_health:  # A second question would cut the first one's connection.
+            return await self._observing.run(ask, within_s=self._timing.health_s)
 
     async def status(self) -> Status:
         """The status alone, in the order of the commands."""
