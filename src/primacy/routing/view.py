@@ -126,6 +126,7 @@ def _changed(
     as_of: Revision,
     now_s: float,
 ) -> RouterView:
+    view = replace(view, unreadable=())
     nodes, seals = dict(view.nodes), dict(view.seals)
     unreadable: list[str] = []
     for key, item in changes:
@@ -138,7 +139,7 @@ def _changed(
                 view = _with_record(view, key, item, as_of=as_of, now_s=now_s)
         except (msgspec.ValidationError, msgspec.DecodeError):
             unreadable.append(key)
-    return replace(view, nodes=nodes, seals=seals, unreadable=tuple(unreadable))
+    return replace(view, nodes=nodes, seals=seals, unreadable=(*view.unreadable, *unreadable))
 
 
 def _with_record(

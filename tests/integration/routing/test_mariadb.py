@@ -18,6 +18,8 @@ pymysql = pytest.importorskip("pymysql")
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.mariadb,
+    # PyMySQL leaves the socket of a refused login to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.skipif(
         shutil.which("mariadbd", path="/usr/sbin:/usr/bin") is None,
         reason="mariadbd is not installed",

@@ -1,0 +1,71 @@
+"""The two byte formats that a router writes by itself."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from primacy.errors import Rejected
+from primacy.model import Epoch
+from primacy.routing.mysql import MESSAGE_BYTES_MAX, Refusal, error_packet
+from primacy.routing.proxyprotocol import Ends, Forwarded, decode, encode
+from primacy.routing.route import Intent
+
+ports = st.integers(0, 65535)
+v4 = st.ip_addresses(v=4).map(str)
+v6 = st.ip_addresses(v=6).filter(lambda address: address.ipv4_mapped is None).map(str)
+ends = st.one_of(
+    st.builds(Ends, st.tuples(v4, ports), st.tuples(v4, ports)),
+    st.builds(Ends, st.tuples(v6, ports), st.tuples(v6, ports)),
+)
+forwarded = st.none() | st.builds(
+    Forwarded, st.sampled_from(Intent), st.integers(0, 2**63).map(Epoch)
+)
+
+
+@given(ends, forwarded, st.binary(max_size=40))
+def test_a_header_comes_back_as_it_was_whatever_follows_it(
+    ends: Ends, forwarded: Forwarded | None, rest: bytes
+) -> None:
+    raw = encode(ends, forwarded)
+    header = decode(raw + rest)
+    assert header is not None
+    assert (header.ends, header.forwarded, header.byte_count) == (ends, forwarded, len(raw))
+
+
+@given(ends, forwarded, st.data())
+def test_a_header_that_is_cut_anywhere_is_not_complete(
+    ends: Ends, forwarded: Forwarded | None, data: st.DataObject
+) -> None:
+    raw = encode(ends, forwarded)
+    assert decode(raw[: data.draw(st.integers(0, len(raw) - 1))]) is None
+
+
+@given(st.binary(min_size=1, max_size=700))
+def test_no_input_does_more_than_be_refused(raw: bytes) -> None:
+    for data in (raw, encode(Ends(("1.2.3.4", 5), ("6.7.8.9", 10)))[:12] + raw):
+        with contextlib.suppress(Rejected):
+            decode(data)
+
+
+def test_the_header_is_what_the_specification_says() -> None:
+    raw = encode(Ends(("10.1.2.3", 0x1234), ("10.4.5.6", 3307)))
+    assert raw.hex() == "0d0a0d0a000d0a515549540a" + "21" + "11" + "000c" + (
+        "0a010203" + "0a040506" + "1234" + "0ceb"
+    )
+
+
+def test_an_ipv4_client_of_a_dual_stack_door_is_an_ipv4_client() -> None:
+    header = decode(encode(Ends(("::ffff:10.0.0.1", 1), ("::ffff:10.0.0.2", 2))))
+    assert header is not None
+    assert header.ends == Ends(("10.0.0.1", 1), ("10.0.0.2", 2))
+
+
+@pytest.mark.parametrize("text", ["why", "w\u00e9" * 400])
+def test_the_error_packet_has_a_true_length_and_whole_characters(text: str) -> None:
+    packet = error_packet(Refusal.NO_DATABASE, text)
+    assert int.from_bytes(packet[:3], "little") == len(packet) - 4
+    assert packet[3:5] == b"\x00\xff"
+    assert text.startswith(packet[13:].decode())
+    assert len(packet) <= MESSAGE_BYTES_MAX + 13
