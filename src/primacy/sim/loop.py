@@ -54,7 +54,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
-        self._world.after(0.0, self._process, self._run, handle)
+        if self._process.life == self._life:
+            self._world.after(0.0, self._process, self._run, handle)
         return handle
 
     def call_later(
@@ -75,7 +76,8 @@ class SimLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         delay_s = max(0.0, self._process.clock.true_s(when) - self._world.now_s)
-        self._world.after(delay_s, self._process, self._run, handle)
+        if self._process.life == self._life:
+            self._world.after(delay_s, self._process, self._run, handle)
         return handle
 
     def time(self) -> float:

@@ -143,7 +143,7 @@ class World:
             due = heapq.heappop(heap)
             owner = due.owner
             if owner is not None:
-                if owner.life != due.life:
+                if owner.life != due.life or not owner.is_up:
                     continue
                 if owner.is_paused:
                     owner.backlog.append(due)
