@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,34 +32,40 @@ STARTED_WITHIN_S = 60.0
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Path]:
-    """A server of its own that takes PROXY headers from this host. Yields its directory."""
-    data = tmp_path / "data"
+def server() -> Iterator[Path]:
+    """A server of its own that takes PROXY headers from this host. Yields its directory.
+
+    Not under tmp_path: each pytest that starts closes the parent of those to other users, and
+    the server is another user when the tests run as root.
+    """
+    with tempfile.TemporaryDirectory(prefix="primacy-router-") as found:
+        Path(found).chmod(0o755)
+        yield from running(Path(found))
+
+
+def running(directory: Path) -> Iterator[Path]:
+    data = directory / "data"
     user = ["--user=mysql"] if os.geteuid() == 0 else []
-    for parent in (tmp_path, *tmp_path.parents):
-        if os.geteuid() == 0 and parent.stat().st_uid == 0 and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o755)
     install = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", *user]
     subprocess.run(install, check=True, capture_output=True, timeout=120)
     if os.geteuid() == 0:
-        shutil.chown(tmp_path, "mysql")
+        shutil.chown(directory, "mysql")
     command = [
         shutil.which("mariadbd", path="/usr/sbin:/usr/bin"),
         "--no-defaults",
         f"--datadir={data}",
-        f"--socket={tmp_path}/s",
-        f"--pid-file={tmp_path}/pid",
-        f"--log-error={tmp_path}/log",
+        f"--socket={directory}/s",
+        f"--pid-file={directory}/pid",
+        f"--log-error={directory}/log",
         "--bind-address=127.0.0.1",
-        "--port=0",
+        f"--port={free_port()}",
         "--skip-name-resolve",
         "--proxy-protocol-networks=127.0.0.1/32",
         *user,
     ]
-    command[command.index("--port=0")] = f"--port={free_port()}"
     process = subprocess.Popen(command)
     try:
-        yield tmp_path
+        yield directory
     finally:
         process.kill()
         process.wait(30)
