@@ -16,7 +16,7 @@ import pymysql
 
 from primacy.clock import SystemClock
 
-PAUSE_S = 0.004
+PAUSE_S = 0.02
 """Between two writes of one writer: a steady load that a small machine can carry."""
 RETRY_S = 0.02
 CONNECT_TIMEOUT_S = 12

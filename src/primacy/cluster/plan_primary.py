@@ -249,6 +249,20 @@ def _begin_handover(view: View, policy: Policy, record: DurabilityRecord) -> Pla
                 reason=problem or "no replica is fit to take over",
             )
         )
+    behind = view.engine.received.sequence - view.store.nodes[target].applied.sequence
+    if behind > policy.handover_lag_max:
+        if view.store.switchover_for_s < policy.handover_patience_s:
+            return wait(f"{target} is {behind} transactions behind: it catches up first", 0.05)
+        return act(
+            EndRequest(
+                key=SWITCHOVER_KEY,
+                mod=view.store.switchover_mod,
+                request_id=request.request_id,
+                is_done=False,
+                reason=f"{target} is still {behind} transactions behind after"
+                f" {policy.handover_patience_s:.0f} s: the doors were not closed for it",
+            )
+        )
     return act(
         OfferHandover(
             request_id=request.request_id,

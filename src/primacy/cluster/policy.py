@@ -35,6 +35,12 @@ class Policy:
     handover_timeout_s: float = 3.0
     """After it the primary of a switchover withdraws its offer and opens its doors again."""
 
+    handover_lag_max: int = 20
+    """Transactions that the target of a switchover may still have to receive when the doors close:
+    they are shut for as long as that takes."""
+    handover_patience_s: float = 20.0
+    """How long a target that lags has to catch up before the request is refused."""
+
     @property
     def return_after_s(self) -> float:
         """How long replicas go first before the recorded primary returns by rule 5(a)."""

@@ -49,6 +49,7 @@ class StoreView:
     branches: Mapping[Epoch, BranchRecord] = field(default_factory=dict)
     switchover: SwitchoverRequest | None = None
     switchover_mod: Revision = Revision(0)
+    switchover_for_s: float = 0.0
     handover: Handover | None = None
     handover_mod: Revision = Revision(0)
     handover_for_s: float = 0.0

@@ -70,6 +70,7 @@ class Records:
         self._unfit_since_s: dict[NodeId, float] = {}
         self._vacant_since_s: float | None = now_s
         self._handover_since_s = now_s
+        self._switchover_since_s = now_s
 
     def load(self, items: Iterable[KeyValue], revision: Revision, now_s: float) -> None:
         """Everything under the cluster's prefix, read at one revision: replaces what was known."""
@@ -117,6 +118,8 @@ class Records:
             self._unfit_since_s = {}
         if key == HANDOVER_KEY:
             self._handover_since_s = now_s
+        if key == SWITCHOVER_KEY:
+            self._switchover_since_s = now_s
 
     def _note_fitness(self, now_s: float) -> None:
         """Since when each node is no fit receiver of the present primary."""
@@ -162,6 +165,7 @@ class Records:
             unfit_for_s={node: now_s - at_s for node, at_s in self._unfit_since_s.items()},
             branches=dict(self._branches),
             handover_for_s=now_s - self._handover_since_s,
+            switchover_for_s=now_s - self._switchover_since_s,
             recent_failover_count=self._recent_failovers(wall_s),
         )
         return replace(base, **fields, **mods)  # type: ignore[arg-type]  # SINGLE_KEYS has the types.
