@@ -35,6 +35,7 @@ READY_WITHIN_S = 120.0
 HEALED_WITHIN_S = 90.0
 WRITING_WITHIN_S = 30.0
 EQUAL_WITHIN_S = 60.0
+DIFFERENCES_SHOWN = 10
 CALM_S = 1.0
 """Between two faults, so that one outage does not run into the next."""
 
@@ -288,7 +289,18 @@ class Demo:
             await self._clock.sleep(0.2)
             await look()
         self._say("demo", f"checksums of all nodes: {checksums}")
+        if not are_equal():
+            await self._tell_differences(scene, database)
         return are_equal()
+
+    async def _tell_differences(self, scene: Scene, database: MariaDbDemo) -> None:
+        """Which rows, and from which client: the first thing that one wants to know."""
+        rows = {node: await asyncio.to_thread(database.rows, node) for node in scene.nodes}
+        everywhere = set.intersection(*rows.values())
+        for node, held in rows.items():
+            only = sorted(held - everywhere)[:DIFFERENCES_SHOWN]
+            shown = ", ".join(f"{row >> 40}:{row & (1 << 40) - 1}" for row in only)
+            self._say(node, f"{len(held)} rows; not everywhere (client:row): {shown or 'none'}")
 
     async def _until(self, holds: Callable[[], bool], what: str, within_s: float) -> None:
         deadline_s = self._clock.now_s() + within_s
