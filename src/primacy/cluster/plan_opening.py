@@ -7,10 +7,12 @@ Until the own D is recorded the old D decides who may be promoted, and nothing i
 """
 
 from primacy.cluster.actions import (
+    Admit,
     Adopt,
     Arm,
     BeginEpoch,
     Drain,
+    Exclude,
     GiveUp,
     Kill,
     Plan,
@@ -109,6 +111,20 @@ def _without_lease(view: View, policy: Policy, epoch: Epoch) -> Plan:
 def _record_own_durability(view: View, policy: Policy, row: Position) -> Plan:
     own = Member(view.node, view.incarnation or Incarnation(""))
     holders = [node for node in policy.data_nodes if _has(view, node, row)]
+    for node in sorted(view.engine.sending.excluded):
+        if _is_known_silent(view, node, row.epoch):
+            return act(Admit(node=node, reason=f"{node} follows epoch {row.epoch}, silently"))
+    is_patience_over = policy.on_timeout == "degrade" and view.blocked_for_s >= policy.timeout_s
+    if policy.acks > 0 and (len(holders) >= policy.acks or is_patience_over):
+        loud = _may_acknowledge(view, policy, row.epoch, set(holders))
+        if loud is not None:
+            return act(
+                Exclude(
+                    node=loud,
+                    reason=f"{loud} is not in the new record, and may still acknowledge by an old"
+                    " one: it comes back in once it has read the new",
+                )
+            )
     if len(holders) >= policy.acks:
         members = tuple(_member(view, node) for node in holders) if policy.acks else ()
         record = DurabilityRecord(
@@ -125,8 +141,7 @@ def _record_own_durability(view: View, policy: Policy, row: Position) -> Plan:
                 reason=f"the epoch row {row} is held by {', '.join(holders) or 'this node'}",
             )
         )
-    is_patience_over = view.blocked_for_s >= policy.timeout_s
-    if policy.on_timeout == "degrade" and is_patience_over:
+    if is_patience_over:
         degraded = DurabilityRecord(
             epoch=row.epoch, primary=own, acks=0, members=(), is_degraded=True
         )
@@ -141,6 +156,29 @@ def _record_own_durability(view: View, policy: Policy, row: Position) -> Plan:
         f"the epoch row {row} needs {policy.acks} more holder(s), has {len(holders)}: waiting for"
         f" {', '.join(node for node in policy.data_nodes if node != view.node)}",
         look_again_s=policy.timeout_s if policy.on_timeout == "degrade" else None,
+    )
+
+
+def _may_acknowledge(
+    view: View, policy: Policy, epoch: Epoch, holders: set[NodeId]
+) -> NodeId | None:
+    """A node outside the new record that could attach by itself and acknowledge: one that was
+    never told of this epoch, because it is cut off or its agent is down."""
+    for node in policy.data_nodes:
+        is_open = node not in view.engine.sending.excluded and node != view.node
+        if is_open and node not in holders and not _is_known_silent(view, node, epoch):
+            return node
+    return None
+
+
+def _is_known_silent(view: View, node: NodeId, epoch: Epoch) -> bool:
+    """It has been told to follow this very epoch, and acknowledges nothing."""
+    status = view.store.nodes.get(node)
+    return (
+        status is not None
+        and status.following_epoch == epoch
+        and status.upstream == view.node
+        and not status.acknowledges
     )
 
 

@@ -32,6 +32,12 @@ ERROR_CONFIRMED_AFTER_S = 1.0
 """An applier that shows an error for this long is broken: a first sample may be an old one."""
 
 
+CUT_NAMED_AFTER_TTLS = 2.0
+"""How long a node that the old record names leaves it to others to hold the new epoch row, before
+its own tail is cut to do so. The winner holds all that was acknowledged; what ends with the cut is
+only this node's way back by rule 5(a), should the winner's disk die before its record stands."""
+
+
 def plan_replica(view: View, policy: Policy) -> Plan:
     record = view.store.primary
     if record is None:
@@ -43,7 +49,7 @@ def plan_replica(view: View, policy: Policy) -> Plan:
         case ServerState.ABSENT:
             return _clone(view, record, "this node has no data")
         case ServerState.STOPPED:
-            return _rejoin(view, record)
+            return _rejoin(view, policy, record)
         case ServerState.HUNG:
             if view.state_for_s < policy.hung_kill_after_s:
                 return wait(
@@ -86,7 +92,7 @@ def _clone(view: View, record: PrimaryRecord, why: str) -> Plan:
     return act(Clone(donor=record.node, reason=why))
 
 
-def _rejoin(view: View, record: PrimaryRecord) -> Plan:
+def _rejoin(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
     """A stopped server with data."""
     if view.engine.received == ORIGIN and view.engine.sealed_epoch == 0:
         return _clone(view, record, "this node's data is blank")
@@ -107,10 +113,15 @@ def _rejoin(view: View, record: PrimaryRecord) -> Plan:
         return act(Start(as_primary=True, reason="its log is a part of the new history: no cut"))
     durability = view.store.durability
     is_settled = durability is not None and durability.epoch == record.epoch
-    if not is_settled:
+    is_named = durability is not None and (
+        durability.primary.node == view.node or durability.names(view.node, view.incarnation)
+    )
+    left_s = CUT_NAMED_AFTER_TTLS * policy.lease_ttl_s - view.state_for_s
+    if is_named and not is_settled and left_s > 0:
         return wait(
             f"{found.count} transaction(s) would be cut, and the durability record does not stand"
-            f" for epoch {record.epoch} yet: the server stays down"
+            f" for epoch {record.epoch} yet: the server stays down for {left_s:.1f} s more",
+            look_again_s=left_s,
         )
     return act(
         Start(
