@@ -19,6 +19,8 @@ MARKER_WAIT_S = 0.1
 POLL_S = 0.005
 GONE_WAIT_S = 5.0
 """For a killed connection of a replica to disappear."""
+ACKNOWLEDGER_WAIT_S = 1.0
+"""For a replica that has just been recorded to start acknowledging; then the call is repeated."""
 WAITING_STATE = "Waiting for semi-sync ACK from slave"
 
 _LOG_END = "SELECT @@global.gtid_binlog_pos"
@@ -93,9 +95,29 @@ class Source:
         await self._server.execute(f"SET GLOBAL rpl_semi_sync_master_enabled = {acks}")
 
     async def open_doors(self) -> None:
+        """`Unavailable` while commits would wait and no replica acknowledges yet.
+
+        A replica that received a commit before it began to acknowledge never acknowledges it, and
+        then nothing new reaches the log: the first write must find somebody who acknowledges.
+        """
+        await self._somebody_acknowledges()
         self._closed_at = None
         self._are_doors_closing = False
         await self._server.execute("SET GLOBAL read_only = 0")
+
+    async def _somebody_acknowledges(self) -> None:
+        clock = self._server.clock
+        deadline_s = clock.now_s() + ACKNOWLEDGER_WAIT_S
+        while True:
+            status = await self._server.status()
+            if not status.sends_semi_sync or status.acknowledging_count:
+                return
+            if clock.now_s() >= deadline_s:
+                raise Unavailable(
+                    "no replica acknowledges yet, so the first write would wait for ever",
+                    hint="The doors open when one does.",
+                )
+            await clock.sleep(POLL_S)
 
     async def close_doors(self) -> int:
         """Bounded by `close_doors_s`, and by the lock timeout of the attempt that runs then."""
