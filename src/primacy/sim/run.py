@@ -4,10 +4,13 @@ Two phases. In the first anything may happen, and nothing may break. In the seco
 repaired, and within `CONVERGE_WITHIN_S` a client must get a write acknowledged: no dead end.
 """
 
+import multiprocessing
+import os
 import time
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 from primacy.coordination.api import Put, Txn
@@ -68,13 +71,24 @@ def genuine(setup: Setup) -> Parts:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Break:
+    """The first invariant that did not hold."""
+
+    name: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What came of one seed."""
 
     seed: int
     setup: Setup
-    broken: InvariantBroken | None
+    broken: Break | None
     at_s: float
     """Simulated seconds when it ended."""
     digest: int
@@ -244,11 +258,11 @@ class Run:
         return verdict
 
     def _verdict(self) -> Verdict:
-        world = self.world
+        world, broken = self.world, self.invariants.broken
         return Verdict(
             seed=world.seed,
             setup=self.setup,
-            broken=self.invariants.broken,
+            broken=None if broken is None else Break(broken.name, str(broken)),
             at_s=world.now_s,
             digest=self.trace.digest,
             events_count=world.events_count,
@@ -341,22 +355,33 @@ def run_seeds(
     count: int,
     duration_s: float = 60.0,
     *,
-    assembly: Assembly = genuine,
     on_verdict: Callable[[Verdict], None] | None = None,
     failures_max: int = 10,
+    workers: int | None = None,
 ) -> Report:
-    """Seeds from `first_seed` on; stops early once `failures_max` have failed."""
+    """Genuine seeds from `first_seed` on, as many at a time as there are processors; stops early
+    once `failures_max` have failed. Verdicts come in the order of their seeds."""
     report = Report()
-    began_s = time.process_time()
-    for seed in range(first_seed, first_seed + count):
-        verdict = run_seed(seed, duration_s, assembly=assembly)
-        report.add(verdict)
-        report.cpu_s = time.process_time() - began_s
-        if on_verdict is not None:
-            on_verdict(verdict)
-        if len(report.failures) >= failures_max:
-            break
+    context = multiprocessing.get_context("spawn")
+    workers = workers or len(os.sched_getaffinity(0))
+    seeds = range(first_seed, first_seed + count)
+    with ProcessPoolExecutor(min(workers, count), mp_context=context) as pool:
+        waiting = deque(pool.submit(_timed, seed, duration_s) for seed in seeds)
+        while waiting and len(report.failures) < failures_max:
+            verdict, cpu_s = waiting.popleft().result()
+            report.add(verdict)
+            report.cpu_s += cpu_s
+            if on_verdict is not None:
+                on_verdict(verdict)
+        for future in waiting:
+            future.cancel()
     return report
+
+
+def _timed(seed: int, duration_s: float) -> tuple[Verdict, float]:
+    """In a process of its own: the verdict, and the CPU seconds that it took."""
+    began_s = time.process_time()
+    return run_seed(seed, duration_s), time.process_time() - began_s
 
 
 def replay(
