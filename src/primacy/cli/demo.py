@@ -267,7 +267,7 @@ class Demo:
         return settle(
             lines,
             present=present,
-            old_server_id=database.server_id(old),
+            old_server=database.server_number(old),
             replaced_at_s=scene.replaced_at_s.get(scene.view().epoch, until_s),
             from_s=from_s,
             until_s=until_s,

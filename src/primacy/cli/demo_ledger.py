@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from primacy.cli.demo_writers import LedgerLine
+from primacy.engines.mariadb.settings import SERVER_IDS_PER_NODE
 
 RW_DOOR = "rw"
 
@@ -50,15 +51,18 @@ def settle(
     lines: Collection[LedgerLine],
     *,
     present: Collection[int],
-    old_server_id: int,
+    old_server: int,
     replaced_at_s: float,
     from_s: float,
     until_s: float,
 ) -> Account:
-    """`present` are the rows on the new primary; `replaced_at_s` is when its record was created."""
+    """`present` are the rows on the new primary; `replaced_at_s` is when its record was created;
+    `old_server` is the number of the old primary's node, as in every server id of its starts."""
     held = set(present)
     late = [
-        line for line in lines if line.server_id == old_server_id and line.sent_s > replaced_at_s
+        line
+        for line in lines
+        if line.server_id // SERVER_IDS_PER_NODE == old_server and line.sent_s > replaced_at_s
     ]
     return Account(
         acknowledged=len(lines),

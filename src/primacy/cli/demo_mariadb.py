@@ -21,7 +21,7 @@ class MariaDbDemo:
         self._cluster = cluster
         self._password = secrets.token_hex(16)
 
-    def server_id(self, node: str) -> int:
+    def server_number(self, node: str) -> int:
         """As the engine numbers them: the place among the data nodes, sorted by name, from 1."""
         return sorted(self._cluster.nodes).index(NodeId(node)) + 1
 

@@ -197,7 +197,9 @@ class Sight:
         if seen.state is not self.engine.state:
             self._state_since_s = now_s
         self._error_since_s = _since(self._error_since_s, seen.replication.error, now_s)
-        self._blocked_since_s = _since(self._blocked_since_s, seen.sending.waiting_commits, now_s)
+        has_moved = seen.received != self.engine.received  # Somebody's commit was acknowledged.
+        is_blocked = seen.sending.waiting_commits > 0 and not has_moved
+        self._blocked_since_s = _since(self._blocked_since_s, is_blocked, now_s)
         self.engine = seen
 
     def view(  # One argument for each source of what is known.

@@ -119,6 +119,34 @@ def test_an_old_primary_that_is_killed_comes_back_clean(trio: Trio) -> None:
     run(story())
 
 
+def test_an_old_primary_takes_its_own_events_back(trio: Trio) -> None:
+    """A cut goes behind what others hold: it removes all that was not committed here yet, although
+    a replica has it. The new primary sends it again, under this server's own id."""
+
+    async def story() -> None:
+        async with trio:
+            await trio.up()
+            await trio[A].app(insert(1))
+            await trio.caught_up(A, B, C)
+            for node in (B, C):
+                await trio[node].engine.follow(A, Epoch(1), acknowledge=False)
+            with pytest.raises(PrimacyError):
+                await trio[A].app(insert(2), within_s=0.5)  # Received by both, answered by none.
+            await trio.caught_up(A, B, C)
+            await trio[A].engine.kill()
+            for node in (B, C):
+                await trio[node].engine.seal(Epoch(2))
+            await trio.lead(B, 2, C)
+            await trio[A].engine.start(as_primary=False)
+            await trio[A].engine.follow(B, Epoch(2), acknowledge=False)
+            await trio.caught_up(B, A, C)
+            for node in (A, B, C):
+                rows_ = await trio[node].sql("SELECT id FROM shop.t ORDER BY id")
+                assert [row["id"] for row in rows_] == [1, 2], node
+
+    run(story())
+
+
 def test_a_stopped_old_primary_seals_from_its_files(trio: Trio) -> None:
     async def story() -> None:
         async with trio:

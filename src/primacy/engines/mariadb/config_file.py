@@ -33,7 +33,11 @@ def _identity(settings: MariaDbSettings) -> list[tuple[str, str, str]]:
         ("port", str(settings.port), "applications and replicas"),
         ("report_host", own.host, "what SHOW SLAVE HOSTS says"),
         ("report_port", str(own.port), ""),
-        ("server_id", str(settings.server_id), "unique in the cluster: stands in every GTID"),
+        (
+            "server_id",
+            str(settings.server_id_of_start(0)),
+            "in every GTID; each start gives its own",
+        ),
         ("proxy_protocol_networks", ",".join(settings.proxy_networks), "the router on this host"),
         ("skip_name_resolve", "ON", "no DNS in the way of a login"),
     ]

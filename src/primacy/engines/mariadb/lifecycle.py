@@ -57,8 +57,9 @@ class Lifecycle:
         self._server.forget_connections()
         notes = self._notes.notes
         is_to_be_cut = notes.led_epoch > 0 and not as_primary
-        if is_to_be_cut:
-            self._notes.save(msgspec.structs.replace(notes, is_cut=True))
+        starts = notes.starts + 1
+        is_cut = notes.is_cut or is_to_be_cut
+        self._notes.save(msgspec.structs.replace(notes, is_cut=is_cut, starts=starts))
         await asyncio.to_thread(self._directory.prepare)
         role = "SLAVE" if is_to_be_cut else "MASTER"
         self.is_starting = True
@@ -68,6 +69,7 @@ class Lifecycle:
                     self._settings.programs.server,
                     f"--defaults-file={self._settings.layout.config_file}",
                     f"--init-rpl-role={role}",
+                    f"--server-id={self._settings.server_id_of_start(starts)}",
                 ]
             )
             await self._ready()

@@ -21,7 +21,7 @@ class Notes(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int = FORMAT
     incarnation: str = ""
-    """Of the data that the notes are about; `sealed_epoch` alone outlives it."""
+    """Of the data that the notes are about; `sealed_epoch` and `starts` outlive it."""
     sealed_epoch: Epoch = Epoch(0)
     """Every sender below it is refused."""
     following_epoch: Epoch = Epoch(0)
@@ -33,6 +33,8 @@ class Notes(msgspec.Struct, frozen=True, kw_only=True):
     """The log was cut since this node led."""
     published: Position = ORIGIN
     """How far this node has said that its log goes. It neither seals nor acknowledges below."""
+    starts: int = 0
+    """How often a server was started here; outlives the data, as `sealed_epoch` does."""
 
 
 class NoteFile:
@@ -64,6 +66,7 @@ class NoteFile:
                     incarnation=incarnation,
                     sealed_epoch=self.notes.sealed_epoch,
                     published=stands_at,
+                    starts=self.notes.starts,
                 )
             )
 

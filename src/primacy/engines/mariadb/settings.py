@@ -18,6 +18,9 @@ from primacy.errors import Rejected
 from primacy.model import Address, NodeId
 
 SHARED_MEMORY = Path("/dev/shm")
+SERVER_IDS_PER_NODE = 10_000_000
+"""A server id has 32 bits: 400 nodes, and ten million starts of each."""
+
 SOCKET_PATH_BYTES_MAX = 107
 """The kernel's limit for the path of a unix socket."""
 
@@ -152,6 +155,11 @@ class MariaDbSettings:
     @property
     def layout(self) -> Layout:
         return Layout(self.state_dir)
+
+    def server_id_of_start(self, starts: int) -> int:
+        """Another for each start. A replica ignores events under its own server id; those of an
+        earlier life, which a cut removed here and others hold, must come back to it."""
+        return self.server_id * SERVER_IDS_PER_NODE + starts % SERVER_IDS_PER_NODE
 
     @property
     def page(self) -> Path:
