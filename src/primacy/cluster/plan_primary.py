@@ -10,6 +10,7 @@ from primacy.cluster.actions import (
     Admit,
     EndRequest,
     Exclude,
+    GiveUp,
     Mark,
     OfferHandover,
     Open,
@@ -27,6 +28,9 @@ from primacy.model import Incarnation, Member, NodeId, Position
 from primacy.replication.durability import shown
 from primacy.replication.records import SWITCHOVER_KEY, DurabilityRecord, NodeStatus
 
+STUCK_AFTER_S = 3.0
+"""Far longer than an acknowledgement of what is already held can be on its way."""
+
 BLOCKED_SHOWN_AFTER_S = 0.5
 """Every commit waits for its acknowledgement a little; longer than this is worth a word."""
 
@@ -38,6 +42,9 @@ def plan_primary(view: View, policy: Policy) -> Plan:
     lacking = make_able(view, policy, record.epoch)
     if lacking is not None:
         return lacking
+    stuck = _stuck(view, record)
+    if stuck:
+        return act(GiveUp(epoch=record.epoch, reason=stuck))
     if view.engine.sending.acks < record.acks:
         return act(SetAcks(acks=record.acks, reason=f"the record says {shown(record)}"))
     if view.store.handover is not None:
@@ -194,6 +201,28 @@ def _may_be_admitted(view: View, record: DurabilityRecord, node: NodeId) -> bool
     if record.names(node, status.incarnation):
         return True
     return status.durability_revision >= view.store.durability_mod and not status.acknowledges
+
+
+def _stuck(view: View, record: DurabilityRecord) -> str:
+    """Commits wait for acknowledgements that will not come, although everything is held.
+
+    A MariaDB replica that received a commit before it began to acknowledge never acknowledges it,
+    and while that commit waits no later one reaches the log. Whoever takes over holds it.
+    """
+    if not view.engine.sending.waiting_commits or view.blocked_for_s < STUCK_AFTER_S:
+        return ""
+    holders = [
+        each.node
+        for each in record.members
+        if _acknowledges(view, record, each)
+        and view.store.nodes[each.node].received >= view.engine.received
+    ]
+    if record.acks == 0 or len(holders) < record.acks:
+        return ""
+    return (
+        f"commits have waited for {view.blocked_for_s:.1f} s although {', '.join(holders)} hold(s)"
+        " everything: the acknowledgement was lost and will not come"
+    )
 
 
 def _steady(view: View, record: DurabilityRecord) -> str:

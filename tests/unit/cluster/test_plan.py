@@ -249,6 +249,25 @@ SITUATIONS: dict[str, tuple[View, type[do.Action] | None]] = {
         ),
         do.Swap,
     ),
+    "commits that wait although a member holds all of them: give up": (
+        primary(
+            blocked_for_s=5.0,
+            engine=seen(A, is_read_only=False, sending=Sending(acks=1, waiting_commits=2)),
+        ),
+        do.GiveUp,
+    ),
+    "commits that wait for a member that lacks them: wait": (
+        primary(
+            blocked_for_s=5.0,
+            engine=seen(
+                A,
+                is_read_only=False,
+                received=AHEAD,
+                sending=Sending(acks=1, waiting_commits=2),
+            ),
+        ),
+        None,
+    ),
     "a switchover closes the doors": (
         primary(store=store(primary=record(), switchover=SwitchoverRequest(request_id="x"))),
         do.OfferHandover,
