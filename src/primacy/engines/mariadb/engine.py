@@ -76,6 +76,8 @@ class MariaDbEngine:
         )
         self._door = CloneDoor(settings, self._receiver, events)
         self._needs_salvage = False
+        self._answered_at_s = clock.now_s()
+        """When the server last answered a question for its health."""
         self._heartbeat = 0
         self._heartbeat_at_s = clock.now_s()
 
@@ -107,6 +109,7 @@ class MariaDbEngine:
             if self._life.is_starting:
                 return self._silent(ServerState.STOPPED, "the server is starting")
             return self._silent(ServerState.HUNG, error.what)
+        self._answered_at_s = self._clock.now_s()
         return self._observation(status)
 
     # -- life of the server
@@ -123,6 +126,7 @@ class MariaDbEngine:
         was_alive = self._process.is_alive()
         self._bind_notes()
         await self._life.start(as_primary=as_primary)
+        self._answered_at_s = self._clock.now_s()
         if not was_alive:
             self._note(following_epoch=Epoch(0))
             self._needs_salvage = await self._receiver.has_unapplied_relay_log()
@@ -292,11 +296,15 @@ class MariaDbEngine:
     async def _answers(self) -> bool:
         if self._life.is_starting:
             raise Unavailable("the server is starting", hint="Try again.")
+        silent_s = self._clock.now_s() - self._answered_at_s
+        if silent_s > HEALTH_CHANCES * self._settings.timing.health_s:
+            return False  # It has been asked all the while.
         for _ in range(HEALTH_CHANCES):
             try:
                 await self._server.health()
             except (Unavailable, OutcomeUnknown):
                 continue
+            self._answered_at_s = self._clock.now_s()
             return True
         return False
 
