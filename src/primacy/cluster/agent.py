@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable
 
 from primacy.clock import Clock
-from primacy.cluster.actions import Action, AnyAction, Clone, Drain, Follow, Plan, Salvage
+from primacy.cluster.actions import Action, AnyAction, Clone, Drain, Follow, Plan, Salvage, wait
 from primacy.cluster.holding import Holding
 from primacy.cluster.perform import Hands
 from primacy.cluster.plan import plan
@@ -42,8 +42,9 @@ INTERRUPTIBLE = (Clone, Drain, Follow, Salvage)
 """Actions that may take long, and are pointless once somebody else leads. All others are short, or
 must not be left half done."""
 
-RETRY_AFTER_S = 0.1
-"""After an action that failed, so that a refusing server is not hammered."""
+RETRY_AFTER_S = 0.05
+RETRY_AFTER_MAX_S = 5.0
+"""After an action that failed: doubled each time, so that a refusing server is not hammered."""
 
 HEARTBEAT_EVERY_S = 1.0
 
@@ -98,6 +99,8 @@ class Agent:
         self._reason = ""
         self._is_eager = False
         self._eager_since_s: float | None = None
+        self._failures: dict[str, tuple[int, float]] = {}
+        """Of each kind of action: failures in a row, and when it may be tried again."""
 
     async def run(self) -> None:
         """Errors: only what no retry can mend (`Rejected`, `InvariantBroken`)."""
@@ -236,7 +239,7 @@ class Agent:
         while True:
             self._wake.clear()
             view = self._view()
-            step = plan(view, self._policy)
+            step = self._held_back(plan(view, self._policy))
             self._note(step, view)
             if step.action is None:
                 await self._wait(step)
@@ -288,12 +291,14 @@ class Agent:
                 await self._hands.perform(step.action, view)
             else:
                 await self._act_unless_fallen(step.action, view)
+            self._failures.pop(type(step.action).__name__, None)
         except PrimacyError as error:
-            await self._failed(step.action, error)
+            self._failed(step.action, error)
         await self._observe_once()
 
     async def _act_unless_fallen(self, action: AnyAction, view: View) -> None:
         premise = _premise(view)
+        failure: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 performing = tasks.create_task(
@@ -302,13 +307,28 @@ class Agent:
                 watching = tasks.create_task(self._cancel_when_fallen(premise, performing))
                 performing.add_done_callback(lambda _: watching.cancel())
         except* PrimacyError as group:
-            await self._failed(action, group.exceptions[0])
+            failure = group.exceptions[0]
+        if failure is not None:
+            raise failure
 
-    async def _failed(self, action: Action, error: BaseException) -> None:
+    def _failed(self, action: Action, error: BaseException) -> None:
         name = type(action).__name__
         self._events(Event("action-failed", {"action": name, "reason": str(error)}))
+        count = self._failures.get(name, (0, 0.0))[0] + 1
+        wait_s = min(RETRY_AFTER_MAX_S, RETRY_AFTER_S * 2.0 ** (count - 1))
+        self._failures[name] = (count, self._clock.now_s() + wait_s)
         self._reason = f"{name} failed: {error}"
-        await self._clock.sleep(RETRY_AFTER_S)
+
+    def _held_back(self, step: Plan) -> Plan:
+        """An action that has just failed waits a little longer each time; all others go on."""
+        if step.action is None:
+            return step
+        name = type(step.action).__name__
+        count, not_before_s = self._failures.get(name, (0, 0.0))
+        left_s = not_before_s - self._clock.now_s()
+        if left_s <= 0:
+            return step
+        return wait(f"{name} failed {count} time(s): {step.reason}", left_s)
 
     async def _cancel_when_fallen(
         self, premise: tuple[object, ...], performing: "asyncio.Task[None]"
