@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from primacy.cluster.actions import Exclude, Plan, Swap
 from primacy.cluster.agent import Agent
 from primacy.cluster.view import View
 from primacy.consensus.machine import Effect, Event, Persist, SnapshotMeta
@@ -116,20 +117,17 @@ class CountsStaleSeals(Agent):
 class ShrinksBeforeTheMarker(Agent):
     """A member leaves the recorded set before it is cut off and a marker is held by the rest."""
 
-    def _view(self) -> View:
-        view = super()._view()
-        transition, record = view.transition, view.store.durability
-        if record is None:
-            return view
-        sending = view.engine.sending
-        leaving = {each.node for each in record.members}
-        sending = replace(sending, excluded=sending.excluded | leaving)
-        is_leaving = any(node in view.store.unfit_for_s for node in leaving)
-        if is_leaving and transition is None:
-            return view
-        if transition is None or len(transition.record.members) >= len(record.members):
-            return view
-        return replace(view, transition=replace(transition, marker_sequence=0))
+    async def _act(self, step: Plan, view: View) -> None:
+        record = view.store.durability
+        if isinstance(step.action, Exclude) and record is not None:
+            leaving = step.action.node
+            members = tuple(each for each in record.members if each.node != leaving)
+            if record.acks <= len(members) < len(record.members):
+                smaller = msgspec.structs.replace(record, members=members)
+                base_mod = view.store.durability_mod
+                swap = Swap(record=smaller, base_mod=base_mod, reason=step.reason)
+                step = Plan(action=swap, reason=step.reason)
+        await super()._act(step, view)
 
 
 class OpensBeforeTheRow(Agent):

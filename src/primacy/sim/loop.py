@@ -18,6 +18,9 @@ from primacy.sim.world import Process, World
 CLOSE_ATTEMPTS_MAX = 20
 """How many nested `finally` blocks of an abandoned task may want to wait."""
 
+RESOLUTION_S = 1e-6
+"""Of timers: whoever waits for less waits for this, or rounding could hold time still."""
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -75,7 +78,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
-        delay_s = max(0.0, self._process.clock.true_s(when) - self._world.now_s)
+        delay_s = max(RESOLUTION_S, self._process.clock.true_s(when) - self._world.now_s)
         if self._process.life == self._life:
             self._world.after(delay_s, self._process, self._run, handle)
         return handle

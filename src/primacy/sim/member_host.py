@@ -46,6 +46,7 @@ from primacy.coordination.embedded.requests import (
 from primacy.model import LogIndex, NodeId
 from primacy.sim.disk import Disk
 from primacy.sim.invariants import Invariants
+from primacy.sim.loop import RESOLUTION_S
 from primacy.sim.network import Network
 from primacy.sim.world import Process, World
 
@@ -304,9 +305,10 @@ class MemberHost:
         if self._wake_due_s == float("inf"):
             return
         true_s = self.process.clock.true_s(self._wake_due_s)
-        self._world.after(
-            max(0.0, true_s - self._world.now_s), self.process, self._wake, self._wake_due_s
-        )
+        delay_s = true_s - self._world.now_s
+        if delay_s > 0:
+            delay_s = max(RESOLUTION_S, delay_s)
+        self._world.after(max(0.0, delay_s), self.process, self._wake, self._wake_due_s)
 
     def _wake(self, due_s: float) -> None:
         if due_s != self._wake_due_s:
