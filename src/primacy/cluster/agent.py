@@ -97,6 +97,8 @@ class Agent:
         self._is_loaded = False
         self._confirmed_at_s = clock.now_s()
         self._reason = ""
+        self._acted_on = Revision(0)
+        """The durability record by which the action that runs now was decided."""
         self._is_eager = False
         self._eager_since_s: float | None = None
         self._failures: dict[str, tuple[int, float]] = {}
@@ -232,13 +234,14 @@ class Agent:
             wall_s=self._clock.wall_s(),
         )
 
-    def _status_view(self) -> tuple[View, str]:
-        return self._view(), self._hands.progress or self._reason
+    def _status_view(self) -> tuple[View, str, Revision]:
+        return self._view(), self._hands.progress or self._reason, self._acted_on
 
     async def _think(self) -> None:
         while True:
             self._wake.clear()
             view = self._view()
+            self._acted_on = view.store.durability_mod
             step = self._held_back(plan(view, self._policy))
             self._note(step, view)
             if step.action is None:

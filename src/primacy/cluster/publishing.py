@@ -16,7 +16,7 @@ from primacy.cluster.transactions import decision_txn, status_txn
 from primacy.cluster.view import View
 from primacy.coordination.api import Store
 from primacy.errors import PrimacyError
-from primacy.model import NodeId, Position
+from primacy.model import NodeId, Position, Revision
 from primacy.replication.records import DECISIONS_PREFIX, Decision, NodeStatus, decoded
 from primacy.telemetry import Event, Sink
 
@@ -62,13 +62,13 @@ class Publisher:
         self._wake.set()
 
     async def run(
-        self, look: Callable[[], tuple[View, str]], is_urgent: Callable[[], bool]
+        self, look: Callable[[], tuple[View, str, Revision]], is_urgent: Callable[[], bool]
     ) -> None:
         published: NodeStatus | None = None
         published_at_s = float("-inf")
         while True:
-            view, doing = look()
-            status = status_of(view, doing)
+            view, doing, acted_on = look()
+            status = status_of(view, doing, acted_on)
             age_s = self._clock.now_s() - published_at_s
             if _is_due(status, published, age_s=age_s, is_urgent=is_urgent()):
                 try:
@@ -107,8 +107,9 @@ class Publisher:
         return max((decoded(Decision, item.value).number for item in found.items), default=0)
 
 
-def status_of(view: View, doing: str) -> NodeStatus:
-    """What is told of a view. Pure."""
+def status_of(view: View, doing: str, acted_on: Revision) -> NodeStatus:
+    """What is told of a view. `acted_on`: the durability record by which the last action was, or
+    the present one is, decided; the view may show a newer one already. Pure."""
     engine = view.engine
     found = max(view.diverged.values(), key=lambda each: each.count, default=None)
     durability = view.store.durability
@@ -127,7 +128,7 @@ def status_of(view: View, doing: str) -> NodeStatus:
         is_receiving=engine.replication.is_receiving,
         is_applying=engine.replication.is_applying,
         acknowledges=engine.replication.acknowledges,
-        durability_revision=view.store.durability_mod,
+        durability_revision=acted_on,
         error=engine.replication.error,
         is_diverged=engine.replication.is_diverged,
         is_cut=engine.is_cut,
