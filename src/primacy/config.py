@@ -76,6 +76,9 @@ class Cluster(Section):
     """Overrides the profile's."""
     state_dir: str = ""
     """Of every node: its own directory below this. Default /var/lib/primacy/<cluster name>."""
+    failovers_before_back_off: Annotated[int, Field(ge=1, le=10_000)] = 3
+    """Automatic failovers within five minutes that wait for nothing; each further one waits 5 s,
+    doubling to 60 s."""
     insecure: bool = False
     """Allow doors beyond loopback although there is no TLS yet."""
     secret_file: str = "primacy.secret"

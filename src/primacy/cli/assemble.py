@@ -52,6 +52,7 @@ def policy(config: Config) -> Policy:
         degrade_failover=config.durability.degrade_failover,
         lossy_wait_s=config.durability.wait_s,
         lease_ttl_s=config.lease_ttl_s,
+        failovers_before_back_off=config.cluster.failovers_before_back_off,
         priority={name: config.node(name).priority for name in data_nodes},
         never_promote=frozenset(name for name in data_nodes if config.node(name).never_promote),
     )

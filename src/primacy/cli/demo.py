@@ -138,6 +138,7 @@ class Demo:
                 'name = "demo"',
                 f'engine = "{self._options.engine}"',
                 f"lease_ttl_s = {PROFILES[self._options.profile]}",
+                "failovers_before_back_off = 10000",  # Here they are made on purpose.
                 "[durability]",
                 f"acks = {self._options.acks}",
                 "[mariadb]",

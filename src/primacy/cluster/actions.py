@@ -199,6 +199,13 @@ class Admit(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BeginHandover(Action):
+    """Tell the routers that the doors close next: they hold their clients back."""
+
+    mod: Revision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OfferHandover(Action):
     """Close the doors, then offer the lead at the log's last sequence."""
 
@@ -251,6 +258,7 @@ AnyAction = (
     | Open
     | Exclude
     | Admit
+    | BeginHandover
     | OfferHandover
     | WithdrawHandover
     | EndRequest

@@ -13,6 +13,7 @@ from primacy.cluster.holding import Holding
 from primacy.cluster.policy import Policy
 from primacy.cluster.steps import Steps
 from primacy.cluster.transactions import (
+    begin_handover_txn,
     branch_txn,
     claim_txn,
     end_request_txn,
@@ -93,6 +94,7 @@ class Hands:
             do.Open: self._open,
             do.Exclude: self._exclude,
             do.Admit: self._admit,
+            do.BeginHandover: self._begin_handover,
             do.OfferHandover: self._offer,
             do.WithdrawHandover: self._withdraw,
             do.EndRequest: self._end_request,
@@ -284,6 +286,9 @@ class Hands:
         await self._engine.admit(action.node)
 
     # ---- a switchover
+
+    async def _begin_handover(self, action: do.BeginHandover, view: View) -> None:
+        await self._txn(begin_handover_txn(view.store, action), "beginning")
 
     async def _offer(self, action: do.OfferHandover, view: View) -> None:
         """Where the offer is not recorded, the doors stay closed: the brain ends the request, which

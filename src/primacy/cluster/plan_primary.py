@@ -8,6 +8,7 @@ member that comes in does not acknowledge before it reads its own name in the re
 from primacy.cluster.actions import (
     Abandon,
     Admit,
+    BeginHandover,
     EndRequest,
     Exclude,
     GiveUp,
@@ -278,6 +279,15 @@ def _begin_handover(view: View, policy: Policy, record: DurabilityRecord) -> Pla
                 reason=problem or "no replica is fit to take over",
             )
         )
+    if request.is_begun:
+        return act(
+            OfferHandover(
+                request_id=request.request_id,
+                target=target,
+                epoch=record.epoch,
+                reason=f"switchover to {target}, as asked for",
+            )
+        )
     behind = view.engine.received.sequence - view.store.nodes[target].applied.sequence
     if behind > policy.handover_lag_max:
         if view.store.switchover_for_s < policy.handover_patience_s:
@@ -293,11 +303,8 @@ def _begin_handover(view: View, policy: Policy, record: DurabilityRecord) -> Pla
             )
         )
     return act(
-        OfferHandover(
-            request_id=request.request_id,
-            target=target,
-            epoch=record.epoch,
-            reason=f"switchover to {target}, as asked for",
+        BeginHandover(
+            mod=view.store.switchover_mod, reason=f"{target} can take over: the doors close next"
         )
     )
 

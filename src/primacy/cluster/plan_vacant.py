@@ -100,7 +100,7 @@ def _return(view: View, policy: Policy, record: DurabilityRecord, returning: Ver
             look_again_s=left_s,
         )
     epoch = Epoch(view.store.epoch + 1)
-    return _claim(view, Claim(epoch=epoch, kind="restart", reason=returning.reason))
+    return _claim(view, policy, Claim(epoch=epoch, kind="restart", reason=returning.reason))
 
 
 # ---- rules 5(b), 6 and 7
@@ -138,6 +138,7 @@ def _seal_or_claim(view: View, policy: Policy, epoch: Epoch) -> Plan:
     )
     return _claim(
         view,
+        policy,
         Claim(
             epoch=epoch,
             kind="failover",
@@ -186,9 +187,12 @@ def _nodes_to_be_sealed(view: View, policy: Policy) -> tuple[NodeId, ...]:
     )
 
 
-def _claim(view: View, claim: Claim) -> Plan:
+def _claim(view: View, policy: Policy, claim: Claim) -> Plan:
     """The last gate before a claim: the back-off against flapping."""
-    wait_s = back_off_s(view.store.recent_failover_count) - view.store.vacant_for_s
+    pause_s = back_off_s(
+        view.store.recent_failover_count, free_count=policy.failovers_before_back_off
+    )
+    wait_s = pause_s - view.store.vacant_for_s
     if wait_s > 0:
         return wait(
             f"{view.store.recent_failover_count} automatic failovers in five minutes: the next"

@@ -26,6 +26,8 @@ class Policy:
     """Higher goes first among equally advanced nodes. Absent means 0."""
     never_promote: frozenset[NodeId] = frozenset()
 
+    failovers_before_back_off: int = 3
+    """Automatic failovers within five minutes that wait for nothing."""
     member_out_after_s: float = 0.4
     """A member that has been unfit for this long leaves the sync set, if the rest can carry on."""
     join_lag_max: int = 1000
@@ -57,16 +59,15 @@ class Policy:
         return max(1.5, self.lease_ttl_s)
 
 
-FAILOVERS_BEFORE_BACK_OFF = 3
 BACK_OFF_WINDOW_S = 300.0
 BACK_OFF_FIRST_S = 5.0
 BACK_OFF_MAX_S = 60.0
-"""More than three automatic failovers in five minutes: wait 5 s, doubling to 60 s."""
+"""Too many automatic failovers in five minutes: wait 5 s, doubling to 60 s."""
 
 
-def back_off_s(recent_failover_count: int) -> float:
-    """How long to wait before the next automatic failover; 0 for a calm cluster."""
-    beyond = recent_failover_count - FAILOVERS_BEFORE_BACK_OFF
+def back_off_s(recent_failover_count: int, *, free_count: int) -> float:
+    """How long to wait before the next automatic failover; 0 up to `free_count` of them."""
+    beyond = recent_failover_count - free_count
     if beyond < 0:
         return 0.0
     doubled: float = BACK_OFF_FIRST_S * 2.0**beyond

@@ -10,7 +10,16 @@ claim by hand-over   `epoch`, the offer, D, and the primary record of the one wh
 branch, swap, ...    the primary record of the one who writes; a swap also D
 """
 
-from primacy.cluster.actions import Claim, EndRequest, OfferHandover, Swap, WithdrawHandover
+import msgspec
+
+from primacy.cluster.actions import (
+    BeginHandover,
+    Claim,
+    EndRequest,
+    OfferHandover,
+    Swap,
+    WithdrawHandover,
+)
 from primacy.cluster.view import StoreView
 from primacy.coordination.api import Compare, Delete, LeaseId, Op, Put, Txn, absent, unchanged
 from primacy.engines.api import Observation
@@ -37,6 +46,7 @@ from primacy.replication.records import (
     PrimaryRecord,
     RequestOutcome,
     SealNote,
+    SwitchoverRequest,
     encoded,
     epoch_key,
     node_key,
@@ -106,6 +116,18 @@ def swap_txn(store: StoreView, swap: Swap) -> Txn:
             unchanged(DURABILITY_KEY, swap.base_mod),
         ),
         then=(Put(DURABILITY_KEY, encoded(swap.record)),),
+    )
+
+
+def begin_handover_txn(store: StoreView, begin: BeginHandover) -> Txn:
+    request = store.switchover or SwitchoverRequest(request_id="")
+    begun = msgspec.structs.replace(request, is_begun=True)
+    return Txn(
+        compares=(
+            unchanged(PRIMARY_KEY, store.primary_mod),
+            unchanged(SWITCHOVER_KEY, begin.mod),
+        ),
+        then=(Put(SWITCHOVER_KEY, encoded(begun)),),
     )
 
 

@@ -146,6 +146,8 @@ class SwitchoverRequest(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     target: NodeId | None = None
     wall_s: float = 0.0
+    is_begun: bool = False
+    """The primary has found it feasible and closes its doors next: routers hold their clients."""
 
 
 class Handover(msgspec.Struct, frozen=True, kw_only=True):

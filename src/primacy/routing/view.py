@@ -26,6 +26,7 @@ from primacy.replication.records import (
     NodeStatus,
     PrimaryRecord,
     SealNote,
+    SwitchoverRequest,
     decoded,
 )
 
@@ -58,7 +59,7 @@ class RouterView:
     durability: DurabilityRecord | None = None
     handover: Handover | None = None
     switchover_mod: Revision = Revision(0)
-    """Of the request that stands; 0: none stands."""
+    """Of the request that has begun: its doors close next. 0: there is none."""
     switchover_seen_at_s: float = NEVER_S
     nodes: Mapping[NodeId, Seen] = field(default_factory=dict)
     seals: Mapping[NodeId, SealNote] = field(default_factory=dict)
@@ -154,7 +155,9 @@ def _with_record(
     if key == HANDOVER_KEY:
         return replace(view, handover=_record(Handover, item))
     if key == SWITCHOVER_KEY:
-        mod = Revision(0) if item is None else item.mod
+        request = _record(SwitchoverRequest, item)
+        is_begun = item is not None and request is not None and request.is_begun
+        mod = item.mod if item is not None and is_begun else Revision(0)
         return replace(view, switchover_mod=mod, switchover_seen_at_s=now_s)
     return view
 

@@ -219,7 +219,9 @@ def test_in_a_switchover_new_connections_wait_and_open_ones_are_cut_once(world, 
             await world.start(A, B)
             opened = await world.connect(B)
             assert await opened.line() == b"i am a\n"
-            await world.put(SWITCHOVER_KEY, encoded(SwitchoverRequest(request_id="1")))
+            await world.put(
+                SWITCHOVER_KEY, encoded(SwitchoverRequest(request_id="1", is_begun=True))
+            )
             for router in world.routers.values():
                 await world.until(lambda router=router: router.view.is_switching, "it is seen")
             before = world.databases[A].received_bytes

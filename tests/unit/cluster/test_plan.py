@@ -268,9 +268,29 @@ SITUATIONS: dict[str, tuple[View, type[do.Action] | None]] = {
         ),
         None,
     ),
-    "a switchover closes the doors": (
+    "a switchover that is feasible is begun": (
         primary(store=store(primary=record(), switchover=SwitchoverRequest(request_id="x"))),
+        do.BeginHandover,
+    ),
+    "a switchover that has begun closes the doors": (
+        primary(
+            store=store(
+                primary=record(), switchover=SwitchoverRequest(request_id="x", is_begun=True)
+            )
+        ),
         do.OfferHandover,
+    ),
+    "a switchover waits for a target that lags": (
+        primary(
+            engine=seen(
+                A,
+                is_read_only=False,
+                received=Position(E1, 500),
+                sending=Sending(acks=1),
+            ),
+            store=store(primary=record(), switchover=SwitchoverRequest(request_id="x", target=B)),
+        ),
+        None,
     ),
     "an offer that nobody takes is withdrawn": (
         primary(
@@ -371,4 +391,4 @@ def test_a_claim_compares_every_seal_that_it_counted() -> None:
     ("failovers", "wait_s"), [(0, 0.0), (2, 0.0), (3, 5.0), (4, 10.0), (5, 20.0), (60, 60.0)]
 )
 def test_flapping_backs_off_and_never_stops_trying(failovers: int, wait_s: float) -> None:
-    assert back_off_s(failovers) == wait_s
+    assert back_off_s(failovers, free_count=3) == wait_s
