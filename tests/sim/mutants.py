@@ -119,7 +119,9 @@ class ShrinksBeforeTheMarker(Agent):
 
     async def _act(self, step: Plan, view: View) -> None:
         record = view.store.durability
-        if isinstance(step.action, Exclude) and record is not None:
+        primary = view.store.primary
+        is_own = record is not None and primary is not None and record.epoch == primary.epoch
+        if isinstance(step.action, Exclude) and record is not None and is_own:
             leaving = step.action.node
             members = tuple(each for each in record.members if each.node != leaving)
             if record.acks <= len(members) < len(record.members):

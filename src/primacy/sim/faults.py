@@ -30,6 +30,7 @@ FAULTS = (
     "slow-disk",
     "switchover",
     "laggard",
+    "contested-election",
 )
 """By name, in the order in which the seed draws their weights."""
 
@@ -76,6 +77,7 @@ class Faults:
             "slow-disk": self._slow_disk,
             "switchover": self._switchover,
             "laggard": self._laggard,
+            "contested-election": self._contested_election,
         }
 
     def start(self) -> None:
@@ -114,15 +116,16 @@ class Faults:
         if draw < 0.4 and primary is not None:
             return primary
         if draw < 0.6:
-            leaders = [
-                name
-                for name in names
-                if (member := self._nodes[name].member.member) is not None
-                and member.is_ready_leader
-            ]
-            if leaders:
-                return leaders[0]
+            return self._leader() or chance.choice(names)
         return chance.choice(names)
+
+    def _leader(self) -> NodeId | None:
+        """Whoever leads the store, by its own word."""
+        for name in sorted(self._nodes):
+            member = self._nodes[name].member.member
+            if member is not None and member.is_ready_leader:
+                return name
+        return None
 
     def _later(
         self, low_s: float, high_s: float, action: Callable[..., None], *arguments: object
@@ -164,6 +167,28 @@ class Faults:
         elif not node.agent_process.is_up:
             self._world.note(node.name, "agent-boot")
             node.start_agent()
+
+    def _contested_election(self, name: NodeId) -> None:
+        """The store's leader dies; one member is slow to write its vote down; and the first that
+        grants one crashes at that moment, and is back before the election is over."""
+        leader, slow = self._leader() or name, self._chance.choice(sorted(self._nodes))
+        disk = self._nodes[slow].member.disk
+        disk.slowness = 50.0
+        self._later(0.5, 2 * self._ttl_s, setattr, disk, "slowness", 1.0)
+        for each in sorted(self._nodes):
+            self._nodes[each].member.on_vote = self._voted
+        self._crash_agent(leader)
+
+    def _voted(self, name: NodeId) -> None:
+        for node in self._nodes.values():
+            node.member.on_vote = None
+        self._world.trace.sometimes("crash after a vote")
+        self._world.after(0.0, None, self._stumble, self._nodes[name])
+
+    def _stumble(self, node: "Node") -> None:
+        if node.agent_process.is_running:
+            node.crash_agent()
+            self._world.after(0.005 + 0.02 * self._chance.random(), None, self._revive, node)
 
     # ---- pauses
 

@@ -27,7 +27,7 @@ from primacy.consensus.machine import (
     SnapshotSent,
     Tick,
 )
-from primacy.consensus.raft.messages import Message
+from primacy.consensus.raft.messages import Message, VoteReply
 from primacy.consensus.raft.node import Limits, Raft, Restored, Timing
 from primacy.coordination.api import WatchBatch
 from primacy.coordination.embedded.commands import Answer
@@ -143,6 +143,8 @@ class MemberHost:
         self.files = parts.files(f"{node}-disk-1")
         self.member: StoreMember | None = None
         self.watchers: list[Watcher] = []
+        self.on_vote: Callable[[NodeId], None] | None = None
+        """For faults: called when a granted vote has been sent."""
         self._voters = tuple(voters)
         self._world = world
         self._network = network
@@ -210,6 +212,8 @@ class MemberHost:
                     self._network.send(
                         self.node, peer.process, "raft", peer.on_message, self.node, message
                     )
+                    if self.on_vote and isinstance(message, VoteReply) and message.is_granted:
+                        self.on_vote(self.node)
                 case Persist():
                     self._persist(effect)
                 case Reply(request_id, body):
