@@ -143,9 +143,11 @@ class Drain(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginEpoch(Action):
-    """Write the epoch row, doors closed, and record where the epoch's branch begins."""
+    """Write the epoch row, doors closed; from then on commits wait for `acks`; record where the
+    epoch's branch begins."""
 
     epoch: Epoch
+    acks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -241,6 +241,7 @@ class Hands:
     async def _begin_epoch(self, action: do.BeginEpoch, view: View) -> None:
         self.steps.begin("promotion")
         first_sequence = await self._engine.begin_epoch(action.epoch, view.node)
+        await self._engine.set_acks(action.acks, may_release=True)  # The doors are closed.
         branch = BranchRecord(epoch=action.epoch, node=view.node, first_sequence=first_sequence)
         await self._txn(branch_txn(view.store, branch), "branch")
         self.steps.begin("epoch-row")

@@ -47,7 +47,13 @@ def plan_opening(view: View, policy: Policy) -> Plan:
         )
     branch = view.store.branches.get(record.epoch)
     if branch is None or view.engine.applied.epoch < record.epoch:
-        return act(BeginEpoch(epoch=record.epoch, reason="the first write of an epoch is its row"))
+        return act(
+            BeginEpoch(
+                epoch=record.epoch,
+                acks=policy.acks,
+                reason="the first write of an epoch is its row",
+            )
+        )
     if view.engine.sending.acks != policy.acks:
         return act(
             SetAcks(
