@@ -40,6 +40,8 @@ class Holding:
         self._changed = asyncio.Event()
         self._extended = asyncio.Event()
         self.claimed_epoch = Epoch(0)
+        self.armed_epoch = Epoch(0)
+        """The epoch whose deadline the guard holds: by this process's arming, or adopted."""
 
     @property
     def is_held(self) -> bool:
@@ -87,7 +89,7 @@ class Holding:
         `LeaseLost` where it does not."""
         sent_at_s = self._clock.boottime_s()
         renewed = await self._store.renew(LeaseId(lease))
-        self.claimed_epoch = epoch
+        self.claimed_epoch = self.armed_epoch = epoch
         self._keep(
             LeaseKeeper(
                 self._store,
@@ -105,7 +107,7 @@ class Holding:
     async def release(self) -> None:
         """Errors of the store are only told: the lease then ends by itself."""
         keeper, self._keeper = self._keeper, None
-        self.claimed_epoch = Epoch(0)
+        self.claimed_epoch = self.armed_epoch = Epoch(0)
         self._changed.set()
         if keeper is None:
             return
@@ -113,6 +115,13 @@ class Holding:
             await keeper.release()
         except PrimacyError as error:
             self._events(Event("lease-release-unknown", {"reason": error.what}))
+
+    async def arm(self, epoch: Epoch) -> None:
+        """Hand the deadline to the guard of the server that runs, if one does. Errors: its own."""
+        guardian = self._engine.guardian
+        if guardian is not None:
+            await guardian.arm(epoch, self.deadline_s)
+            self.armed_epoch = epoch
 
     def _keep(self, keeper: LeaseKeeper) -> None:
         self._keeper = keeper
@@ -144,7 +153,7 @@ class Holding:
 
     async def _tell_guard(self) -> None:
         guardian = self._engine.guardian
-        if guardian is None or self.claimed_epoch == 0 or guardian.confirmed_at_s is None:
+        if guardian is None or self.armed_epoch == 0 or self.armed_epoch != self.claimed_epoch:
             return  # Not armed yet: arming hands over the deadline.
         await guardian.extend(self.claimed_epoch, self.deadline_s)
 

@@ -198,7 +198,7 @@ class Hands:
         self.steps.kind, self.steps.reason = action.kind, action.reason
         self.steps.accepted_loss = action.accepted_loss
         self._events(Event("claimed", {"epoch": action.epoch, "reason": action.reason}))
-        await self._arm_guard(action.epoch)
+        await self._holding.arm(action.epoch)
 
     async def _stop_receiving_for(self, action: do.Claim, view: View) -> None:
         """A winner refuses older epochs first, and still stands where it was offered the lead."""
@@ -227,12 +227,7 @@ class Hands:
     # ---- a primary
 
     async def _arm(self, action: do.Arm, view: View) -> None:
-        await self._arm_guard(action.epoch)
-
-    async def _arm_guard(self, epoch: Epoch) -> None:
-        guardian = self._engine.guardian
-        if guardian is not None:
-            await guardian.arm(epoch, self._holding.deadline_s)
+        await self._holding.arm(action.epoch)
 
     async def _drain(self, _: do.Drain, view: View) -> None:
         self.steps.begin("catch-up")
