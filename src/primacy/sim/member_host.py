@@ -309,10 +309,9 @@ class MemberHost:
         if self._wake_due_s == float("inf"):
             return
         true_s = self.process.clock.true_s(self._wake_due_s)
-        delay_s = true_s - self._world.now_s
-        if delay_s > 0:
-            delay_s = max(RESOLUTION_S, delay_s)
-        self._world.after(max(0.0, delay_s), self.process, self._wake, self._wake_due_s)
+        soonest_s = RESOLUTION_S if self._wake_due_s > self._now_s() else 0.0
+        delay_s = max(soonest_s, true_s - self._world.now_s)
+        self._world.after(delay_s, self.process, self._wake, self._wake_due_s)
 
     def _wake(self, due_s: float) -> None:
         if due_s != self._wake_due_s:
