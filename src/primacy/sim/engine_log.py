@@ -4,6 +4,7 @@ The log is a list of records, numbered from 1; a record's epoch is that of the p
 it. Two records are the same only if they are equal in all; engines compare (epoch, sequence).
 """
 
+from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
@@ -25,6 +26,19 @@ class Record(NamedTuple):
     kind: Kind
     uid: int
     """Of the write, as its client named it; unique in a run."""
+
+
+class Commit:
+    """A write on its way: in the log, perhaps synced, perhaps acknowledged."""
+
+    __slots__ = ("record", "reply", "since_s")
+
+    def __init__(
+        self, record: Record, reply: Callable[[Record | None], None] | None, since_s: float
+    ) -> None:
+        self.record = record
+        self.reply = reply
+        self.since_s = since_s
 
 
 class Files:

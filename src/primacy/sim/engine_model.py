@@ -12,7 +12,7 @@ Does not  Check who may lead or acknowledge: that is what is being tested.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from primacy.engines.api import (
     Branch,
@@ -27,10 +27,11 @@ from primacy.engines.api import (
 from primacy.errors import Conflict, Unavailable
 from primacy.model import Epoch, Incarnation, NodeId, Position
 from primacy.sim.disk import Disk
-from primacy.sim.engine_log import Files, Kind, Record
+from primacy.sim.engine_log import Commit, Files, Kind, Record
 from primacy.sim.loop import SimClock, fail, resolve
 from primacy.sim.network import Network
 from primacy.sim.shipping import Receiver, Sender
+from primacy.sim.witness import Witnesses
 from primacy.sim.world import Process, World
 
 if TYPE_CHECKING:
@@ -46,33 +47,6 @@ START_S = 0.3
 CLONE_S = 1.0
 SALVAGE_S = 0.05
 POLL_S = 0.01
-
-
-class Commit:
-    """A write on its way: in the log, perhaps synced, perhaps acknowledged."""
-
-    __slots__ = ("record", "reply", "since_s")
-
-    def __init__(
-        self, record: Record, reply: Callable[[Record | None], None] | None, since_s: float
-    ) -> None:
-        self.record = record
-        self.reply = reply
-        self.since_s = since_s
-
-
-class Witnesses(Protocol):
-    """Who checks the invariants of a log: told of every step that could break one."""
-
-    def on_append(self, engine: "ModelEngine", record: Record) -> None: ...
-    def on_received(
-        self, engine: "ModelEngine", source: "ModelEngine", first: int, records: tuple[Record, ...]
-    ) -> None: ...
-    def on_acknowledge(self, engine: "ModelEngine", sender_epoch: Epoch) -> None: ...
-    def on_counted(self, engine: "ModelEngine", node: NodeId, incarnation: Incarnation) -> None: ...
-    def on_commit(self, engine: "ModelEngine", record: Record, holders: list[NodeId]) -> None: ...
-    def on_epoch(self, engine: "ModelEngine", epoch: Epoch) -> None: ...
-    def on_open(self, engine: "ModelEngine") -> None: ...
 
 
 class ModelEngine:

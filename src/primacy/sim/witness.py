@@ -1,0 +1,23 @@
+"""Who looks on while a modelled log is written, shipped and acknowledged."""
+
+from typing import TYPE_CHECKING, Protocol
+
+from primacy.model import Epoch, Incarnation, NodeId
+from primacy.sim.engine_log import Record
+
+if TYPE_CHECKING:
+    from primacy.sim.engine_model import ModelEngine
+
+
+class Witnesses(Protocol):
+    """Who checks the invariants of a log: told of every step that could break one."""
+
+    def on_append(self, engine: "ModelEngine", record: Record) -> None: ...
+    def on_received(
+        self, engine: "ModelEngine", source: "ModelEngine", first: int, records: tuple[Record, ...]
+    ) -> None: ...
+    def on_acknowledge(self, engine: "ModelEngine", sender_epoch: Epoch) -> None: ...
+    def on_counted(self, engine: "ModelEngine", node: NodeId, incarnation: Incarnation) -> None: ...
+    def on_commit(self, engine: "ModelEngine", record: Record, holders: list[NodeId]) -> None: ...
+    def on_epoch(self, engine: "ModelEngine", epoch: Epoch) -> None: ...
+    def on_open(self, engine: "ModelEngine") -> None: ...
