@@ -98,11 +98,9 @@ class Node:
         self._parts = parts
         self._witness = witness
         self._loops: list[SimLoop] = []
-        self._members: dict[NodeId, MemberHost] = {}
 
     def connect(self, nodes: "dict[NodeId, Node]") -> None:
-        self._members = {name: node.member for name, node in nodes.items()}
-        self.member.peers = self._members
+        self.member.peers = {name: node.member for name, node in nodes.items()}
         self.engine.fleet = {name: node.engine for name, node in nodes.items()}
 
     # ---- lives
@@ -155,7 +153,7 @@ class Node:
             self.name,
             world,
             self._network,
-            self._members,
+            self.member.peers,
             process=process,
             history=self._witness.store,
         )

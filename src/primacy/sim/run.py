@@ -202,6 +202,21 @@ class Run:
         self.client = world.process(CLIENT_HOST, CLIENT_HOST, NodeClock(offset_s=0.0, rate=1.0))
         self._loop = new_loop(world, self.client)
         self._uids = Uids()
+        self._add_writers(data)
+        self.faults = Faults(
+            world,
+            self.network,
+            self.nodes,
+            weights=setup.faults,
+            every_s=setup.fault_every_s,
+            ttl_s=setup.policy.lease_ttl_s,
+            primary=self._primary,
+            ask_switchover=self._ask_switchover,
+        )
+        self._requests = 0
+
+    def _add_writers(self, data: list[Node]) -> None:
+        setup, world = self.setup, self.world
         self.writers = [
             Writer(
                 world,
@@ -223,17 +238,6 @@ class Run:
             )
             for node in data
         ]
-        self.faults = Faults(
-            world,
-            self.network,
-            self.nodes,
-            weights=setup.faults,
-            every_s=setup.fault_every_s,
-            ttl_s=setup.policy.lease_ttl_s,
-            primary=self._primary,
-            ask_switchover=self._ask_switchover,
-        )
-        self._requests = 0
 
     def go(self, duration_s: float, *, until_s: float | None = None) -> Verdict:
         """Run both phases, or only up to `until_s`."""
