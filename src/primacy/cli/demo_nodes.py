@@ -83,7 +83,8 @@ class LocalCluster:
     # ---- life and death
 
     def start(self, node: NodeId) -> None:
-        """Start the node's agent, as its service manager would after a boot."""
+        """Start the node's agent, as its service manager would after a boot, or after its death."""
+        self._reap(node)
         state_dir = self.nodes[node].state_dir
         state_dir.mkdir(parents=True, exist_ok=True)
         with self.nodes[node].log.open("ab") as log:

@@ -1,0 +1,89 @@
+"""What is lost together: both replicas, the store's majority, writes without acknowledgement."""
+
+import json
+import signal
+from pathlib import Path
+
+from tests.integration.cluster.conftest import SETTINGS, live_cluster, run
+
+
+def test_nothing_is_acknowledged_while_both_replicas_are_frozen() -> None:
+    async def story() -> None:
+        async with live_cluster() as live:
+            primary, replicas = live.primary, live.replicas
+            for replica in replicas:
+                live.cluster.signal_part(replica, "database", signal.SIGSTOP)
+            await live.until(
+                lambda: bool(live.scene.view().nodes[primary].blocked_on),
+                "the primary says for whom its commits wait",
+            )
+            frozen_at_s = live.clock.wall_s()
+            assert set(live.scene.view().nodes[primary].blocked_on) <= set(replicas)
+            await live.until(
+                lambda: live.clock.wall_s() > frozen_at_s + 2.0, "two seconds have passed"
+            )
+            late = [line for line in live.acknowledged() if line.sent_s > frozen_at_s]
+            assert late == []
+            for replica in replicas:
+                if "database" in live.cluster.pids(replica):
+                    live.cluster.signal_part(replica, "database", signal.SIGCONT)
+            await live.healed()
+            await live.nothing_lost()
+
+    run(story())
+
+
+def test_without_the_stores_majority_the_primary_ends_and_returns_by_itself() -> None:
+    async def story() -> None:
+        async with live_cluster() as live:
+            primary, replicas = live.primary, live.replicas
+            for replica in replicas:
+                live.cluster.signal_part(replica, "agent", signal.SIGKILL)
+            await live.until(
+                lambda: "database" not in live.cluster.pids(primary),
+                "the guard ended the primary at its deadline",
+            )
+            ended_at_s = live.clock.wall_s()
+            shown = live.command("status", "--json")
+            assert shown.returncode != 0
+            assert "majority" in shown.stdout + shown.stderr
+            assert [line for line in live.acknowledged() if line.sent_s > ended_at_s] == []
+            for replica in replicas:
+                live.cluster.start(replica)
+            await live.healed()
+            await live.nothing_lost()
+
+    run(story())
+
+
+def test_lost_transactions_without_acknowledgements_are_counted_saved_and_shown() -> None:
+    async def story() -> None:
+        settings = SETTINGS + "[durability]\nacks = 0\nwait_s = 1.0\n"
+        async with live_cluster(settings) as live:
+            old, replicas, epoch = live.primary, live.replicas, live.epoch
+            for replica in replicas:  # A stopped process would still find all in its socket.
+                live.sql(replica, "STOP SLAVE IO_THREAD")
+            await live.written_after(live.clock.wall_s() + 0.5)
+            live.cluster.kill_host(old)
+            await live.until(lambda: live.epoch > epoch, "the most advanced replica is promoted")
+            await live.until(lambda: live.scene.primary is not None, "its doors are open")
+            live.cluster.start(old)
+            await live.until(
+                lambda: live.scene.view().nodes[old].diverged_count > 0, "the loss is counted"
+            )
+            await live.healed()
+            path = Path(live.scene.view().nodes[old].diverged_path)
+            assert "INSERT INTO" in path.read_text()
+            history = json.loads(live.command("history", "--json").stdout)
+            assert any(entry["lost_count"] > 0 for entry in _entries(history))
+            assert '"diverged_count"' in live.command("status", "--json").stdout
+
+    run(story())
+
+
+def _entries(told: object) -> list[dict[str, int]]:
+    """`history --json` is a list, or an object that holds one."""
+    if isinstance(told, dict):
+        return next(value for value in told.values() if isinstance(value, list))
+    assert isinstance(told, list)
+    return told
