@@ -86,9 +86,12 @@ async def laggard(stage: Stage, primary: NodeId) -> None:
 
 
 async def _promote_on_purpose(stage: Stage, slow: NodeId, primary: NodeId) -> None:
-    """The negative control: the up-to-date replica goes away and an operator gives it up."""
+    """The negative control: the replica that holds everything loses its disk, and is given up."""
     other = next(node for node in stage.scene.nodes if node not in (slow, primary))
+    data = stage.cluster.nodes[other].state_dir / "data"
+    data.rename(data.with_name("data-lost"))
     stage.cluster.signal_part(other, "database", signal.SIGKILL)
+    stage.say("demo", f"{other}'s disk is lost, and an operator accepts that")
     members = stage.scene.view().durability
     given_up = tuple(each.node for each in members.members) if members else (other,)
     request = FailoverRequest(

@@ -19,7 +19,7 @@ class MariaDbDemo:
 
     def __init__(self, cluster: LocalCluster) -> None:
         self._cluster = cluster
-        self._password = secrets.token_hex(16)
+        self.password = secrets.token_hex(16)
 
     def server_number(self, node: str) -> int:
         """As the engine numbers them: the place among the data nodes, sorted by name, from 1."""
@@ -32,7 +32,7 @@ class MariaDbDemo:
             "CREATE DATABASE IF NOT EXISTS primacy_demo",
             f"CREATE TABLE IF NOT EXISTS {TABLE} (id BIGINT PRIMARY KEY, door VARCHAR(16) NOT NULL,"
             " sent_s DOUBLE NOT NULL) ENGINE=InnoDB",
-            f"CREATE USER IF NOT EXISTS '{USER}'@'127.0.0.1' IDENTIFIED BY '{self._password}'",
+            f"CREATE USER IF NOT EXISTS '{USER}'@'127.0.0.1' IDENTIFIED BY '{self.password}'",
             f"GRANT SELECT, INSERT ON primacy_demo.* TO '{USER}'@'127.0.0.1'",
         )
         with (
@@ -56,7 +56,7 @@ class MariaDbDemo:
         return WritersSpec(
             writers=(*through, *direct),
             user=USER,
-            password=self._password,
+            password=self.password,
             ledger=str(self._cluster.root / "ledger"),
         )
 
@@ -84,7 +84,7 @@ class MariaDbDemo:
                     host=LOOPBACK,
                     port=port,
                     user=USER,
-                    password=self._password,
+                    password=self.password,
                     connect_timeout=TIMEOUT_S,
                     read_timeout=TIMEOUT_S * 3,
                 ) as connection,

@@ -180,7 +180,7 @@ class Abandon(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open(Action):
-    """Own D is recorded: open the page, then the doors."""
+    """Own D is recorded: open the doors, then the page."""
 
     epoch: Epoch
 

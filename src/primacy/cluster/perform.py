@@ -267,9 +267,9 @@ class Hands:
     async def _open(self, action: do.Open, view: View) -> None:
         self.steps.begin("opening")
         guardian = _required(self._engine.guardian)
-        if view.page.state != "open":
-            await guardian.open(action.epoch)
         await self._engine.open_doors()
+        if view.page.state != "open":  # After the doors: no router sends a client to a closed one.
+            await guardian.open(action.epoch)
         self._events(Event("doors-open", {"epoch": action.epoch, "reason": action.reason}))
         history = self.steps.history(action.epoch, view.node)
         if history is not None:
