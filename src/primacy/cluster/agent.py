@@ -32,7 +32,7 @@ from primacy.telemetry import Event, Sink
 OBSERVE_EVERY_S = 0.2
 """A calm database is looked at this often; each action is followed by a look of its own."""
 
-OBSERVE_SOON_S = 0.01
+OBSERVE_SOON_S = 0.02
 """While somebody waits for what this database will show: a row received, a tail applied."""
 
 EAGER_FOR_S = 10.0

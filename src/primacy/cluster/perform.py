@@ -179,6 +179,8 @@ class Hands:
         await self._holding.take(self._policy.lease_ttl_s)
 
     async def _claim(self, action: do.Claim, view: View) -> None:
+        if action.kind == "switchover":
+            self.steps.restart(0.0)
         self.steps.begin("claiming")
         if action.kind == "switchover":
             await self._stop_receiving_for(action, view)

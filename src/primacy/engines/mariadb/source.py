@@ -109,8 +109,7 @@ class Source:
         clock = self._server.clock
         deadline_s = clock.now_s() + ACKNOWLEDGER_WAIT_S
         while True:
-            status = await self._server.status()
-            if not status.sends_semi_sync or status.acknowledging_count:
+            if await self._server.run(_is_acknowledged):
                 return
             if clock.now_s() >= deadline_s:
                 raise Unavailable(
@@ -273,3 +272,13 @@ def _kill(connection: Connection, thread: int) -> None:
         connection, "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = %s", thread
     ):
         rows(connection, f"KILL {thread}")
+
+
+def _is_acknowledged(connection: Connection) -> bool:
+    """Whether a commit would find somebody who acknowledges, or wait for nobody."""
+    found = {
+        str(row["Variable_name"]): str(row["Value"])
+        for row in rows(connection, "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_%'")
+    }
+    is_off = found.get("Rpl_semi_sync_master_status") != "ON"
+    return is_off or int(found.get("Rpl_semi_sync_master_clients", "0")) > 0
