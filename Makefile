@@ -47,6 +47,7 @@ integration: install system  ## real sockets, disks, signals and servers
 	$(PYTEST) -q tests -m "integration" --durations=10
 
 sim: install  ## a budget of simulator seeds (SEEDS=150), and the seeds that once found a bug
+	$(PYTEST) -q tests/sim -m "not integration"
 	$(BIN)/primacy sim run --seeds $(SEEDS)
 
 test: check conformance sim integration  ## all that CI runs, installs what it needs

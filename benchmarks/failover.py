@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/failover.py --rounds 10 [--profile fast] [--json]
 
 Runs `primacy demo` and reads its account. The floor of the same run is what the engine itself
-needed: the seconds of promotion and opening on the winner. The machine's load is printed, since on a
-busy machine the scheduler decides.
+needed: the seconds of promotion and opening on the winner. The machine's load is printed, since on
+a busy machine the scheduler decides.
 """
 
 import argparse

@@ -306,13 +306,17 @@ class World:
         assert claim(), what
 
 
+Told = Callable[[Coroutine[object, object, None]], None]
+"""Runs one story to its end."""
+
+
 @pytest.fixture
 def world() -> World:
     return World()
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def told(request: pytest.FixtureRequest) -> Callable[[Coroutine[object, object, None]], None]:
+def told(request: pytest.FixtureRequest) -> Told:
     """Runs one story on each kind of event loop."""
 
     def run(story: Coroutine[object, object, None]) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import tracemalloc
+from typing import cast
 
 import pytest
+from tests.integration.routing.conftest import Told, World
 
 from primacy.model import NodeId
 
@@ -15,14 +17,17 @@ MEMORY_MAX_BYTES = 8_000_000
 """Two routers with a few buffers of 256 KiB each, the toy's and the test's own."""
 
 
-def test_fifty_megabytes_to_a_client_that_does_not_read_stay_with_the_database(world, told) -> None:
+def test_fifty_megabytes_to_a_client_that_does_not_read_stay_with_the_database(
+    world: World, told: Told
+) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
             await world.start(A, B)
             client = await world.connect(B)
             assert await client.line() == b"i am a\n"
-            client.writer.transport.pause_reading()
+            reading = cast(asyncio.Transport, client.writer.transport)
+            reading.pause_reading()
             tracemalloc.start()
             client.writer.write(b"blast %d\n" % BIG_BYTES)
             toy = world.databases[A].transports[-1]
@@ -32,7 +37,7 @@ def test_fifty_megabytes_to_a_client_that_does_not_read_stay_with_the_database(w
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             assert peak < MEMORY_MAX_BYTES
-            client.writer.transport.resume_reading()
+            reading.resume_reading()
             left = BIG_BYTES
             while left:
                 left -= len(await client.reader.readexactly(min(left, 60_000)))
@@ -41,7 +46,7 @@ def test_fifty_megabytes_to_a_client_that_does_not_read_stay_with_the_database(w
     told(story())
 
 
-def test_a_database_that_does_not_read_holds_its_client_up(world, told) -> None:
+def test_a_database_that_does_not_read_holds_its_client_up(world: World, told: Told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)

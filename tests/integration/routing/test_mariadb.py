@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.routing.conftest import Told, World
 
 from primacy.model import Address, NodeId
 
@@ -51,7 +52,7 @@ def running(directory: Path) -> Iterator[Path]:
     if os.geteuid() == 0:
         shutil.chown(directory, "mysql")
     command = [
-        shutil.which("mariadbd", path="/usr/sbin:/usr/bin"),
+        shutil.which("mariadbd", path="/usr/sbin:/usr/bin") or "mariadbd",
         "--no-defaults",
         f"--datadir={data}",
         f"--socket={directory}/s",
@@ -107,7 +108,7 @@ def asked(port: int, user: str, statement: str, *, source: str = "127.0.0.2") ->
 
 
 def test_the_server_sees_the_clients_own_address_through_one_router_and_two(
-    world, told, server
+    world: World, told: Told, server: Path
 ) -> None:
     async def story() -> None:
         async with world:
@@ -126,7 +127,7 @@ def test_the_server_sees_the_clients_own_address_through_one_router_and_two(
     told(story())
 
 
-def test_a_driver_shows_the_reason_of_a_refusal_and_may_retry_it(world, told) -> None:
+def test_a_driver_shows_the_reason_of_a_refusal_and_may_retry_it(world: World, told: Told) -> None:
     async def story() -> None:
         async with world:
             await world.start(A, hold_s=0.3)

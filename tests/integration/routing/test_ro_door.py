@@ -1,6 +1,7 @@
 """The ro door: replicas within the bound, here first, and never a primary that nobody checks."""
 
 import pytest
+from tests.integration.routing.conftest import Told, World
 
 from primacy.model import NodeId
 from primacy.routing.doors import Door
@@ -11,7 +12,9 @@ pytestmark = pytest.mark.integration
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
 
 
-def test_replicas_elsewhere_are_used_in_turn_and_the_one_here_first(world, told) -> None:
+def test_replicas_elsewhere_are_used_in_turn_and_the_one_here_first(
+    world: World, told: Told
+) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -25,7 +28,7 @@ def test_replicas_elsewhere_are_used_in_turn_and_the_one_here_first(world, told)
     told(story())
 
 
-def test_a_replica_that_does_not_answer_is_passed_over(world, told) -> None:
+def test_a_replica_that_does_not_answer_is_passed_over(world: World, told: Told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -39,7 +42,7 @@ def test_a_replica_that_does_not_answer_is_passed_over(world, told) -> None:
 
 
 def test_without_a_replica_in_the_bound_the_primary_serves_if_the_policy_says_so(
-    world, told
+    world: World, told: Told
 ) -> None:
     async def story() -> None:
         async with world:
@@ -55,7 +58,9 @@ def test_without_a_replica_in_the_bound_the_primary_serves_if_the_policy_says_so
     told(story())
 
 
-def test_an_ro_session_is_cut_when_its_replica_becomes_the_primary(world, told) -> None:
+def test_an_ro_session_is_cut_when_its_replica_becomes_the_primary(
+    world: World, told: Told
+) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)

@@ -1,8 +1,11 @@
 """The rw door: to the primary wherever it is, and to nothing else."""
 
-import pytest
+from functools import partial
 
-from primacy.model import NodeId
+import pytest
+from tests.integration.routing.conftest import Told, World
+
+from primacy.model import Epoch, NodeId
 from primacy.replication.records import (
     HANDOVER_KEY,
     PRIMARY_KEY,
@@ -12,6 +15,7 @@ from primacy.replication.records import (
     encoded,
 )
 from primacy.routing.doors import Door, DoorLimits
+from primacy.routing.router import Router
 
 pytestmark = pytest.mark.integration
 
@@ -19,7 +23,7 @@ A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
 
 
 def test_every_routers_rw_door_leads_to_the_primary_with_the_clients_own_address(
-    world, told
+    world: World, told: Told
 ) -> None:
     async def story() -> None:
         async with world:
@@ -35,7 +39,7 @@ def test_every_routers_rw_door_leads_to_the_primary_with_the_clients_own_address
     told(story())
 
 
-def test_a_half_closed_client_still_hears_the_rest(world, told) -> None:
+def test_a_half_closed_client_still_hears_the_rest(world: World, told: Told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -55,7 +59,9 @@ def test_a_half_closed_client_still_hears_the_rest(world, told) -> None:
     told(story())
 
 
-def test_a_connection_without_a_primary_is_held_until_there_is_one(world, told) -> None:
+def test_a_connection_without_a_primary_is_held_until_there_is_one(
+    world: World, told: Told
+) -> None:
     async def story() -> None:
         async with world:
             await world.start(A, B)
@@ -68,7 +74,9 @@ def test_a_connection_without_a_primary_is_held_until_there_is_one(world, told) 
     told(story())
 
 
-def test_a_record_whose_doors_are_not_open_yet_holds_the_connection(world, told) -> None:
+def test_a_record_whose_doors_are_not_open_yet_holds_the_connection(
+    world: World, told: Told
+) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -84,7 +92,7 @@ def test_a_record_whose_doors_are_not_open_yet_holds_the_connection(world, told)
     told(story())
 
 
-def test_a_held_client_that_leaves_is_forgotten(world, told) -> None:
+def test_a_held_client_that_leaves_is_forgotten(world: World, told: Told) -> None:
     async def story() -> None:
         async with world:
             await world.start(A)
@@ -98,7 +106,9 @@ def test_a_held_client_that_leaves_is_forgotten(world, told) -> None:
     told(story())
 
 
-def test_past_the_hold_time_the_client_is_told_why_in_an_error_packet(world, told) -> None:
+def test_past_the_hold_time_the_client_is_told_why_in_an_error_packet(
+    world: World, told: Told
+) -> None:
     async def story() -> None:
         async with world:
             await world.start(A, hold_s=0.2)
@@ -111,7 +121,7 @@ def test_past_the_hold_time_the_client_is_told_why_in_an_error_packet(world, tol
     told(story())
 
 
-def test_connections_past_the_limit_are_refused_at_once(world, told) -> None:
+def test_connections_past_the_limit_are_refused_at_once(world: World, told: Told) -> None:
     async def story() -> None:
         async with world:
             await world.start(A, limits=DoorLimits(held_max=2))
@@ -121,7 +131,9 @@ def test_connections_past_the_limit_are_refused_at_once(world, told) -> None:
     told(story())
 
 
-def test_an_answer_that_the_page_does_not_permit_is_withheld_to_the_last_byte(world, told) -> None:
+def test_an_answer_that_the_page_does_not_permit_is_withheld_to_the_last_byte(
+    world: World, told: Told
+) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -139,7 +151,9 @@ def test_an_answer_that_the_page_does_not_permit_is_withheld_to_the_last_byte(wo
     told(story())
 
 
-def test_sessions_of_a_demoted_primary_are_cut_when_the_record_goes(world, told) -> None:
+def test_sessions_of_a_demoted_primary_are_cut_when_the_record_goes(
+    world: World, told: Told
+) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -157,7 +171,7 @@ def test_sessions_of_a_demoted_primary_are_cut_when_the_record_goes(world, told)
 
 
 def test_a_view_that_nobody_confirms_closes_rw_and_reopens_when_the_store_is_back(
-    world, told
+    world: World, told: Told
 ) -> None:
     async def story() -> None:
         async with world:
@@ -177,7 +191,9 @@ def test_a_view_that_nobody_confirms_closes_rw_and_reopens_when_the_store_is_bac
     told(story())
 
 
-def test_routers_with_stale_views_never_send_a_connection_round_in_a_loop(world, told) -> None:
+def test_routers_with_stale_views_never_send_a_connection_round_in_a_loop(
+    world: World, told: Told
+) -> None:
     async def story() -> None:
         async with world:
             await world.lead(B, 1)
@@ -194,8 +210,8 @@ def test_routers_with_stale_views_never_send_a_connection_round_in_a_loop(world,
 
 
 def test_a_peer_that_is_no_primary_sends_the_connection_back_and_it_finds_the_right_one(
-    world,
-    told,
+    world: World,
+    told: Told,
 ) -> None:
     async def story() -> None:
         async with world:
@@ -212,7 +228,9 @@ def test_a_peer_that_is_no_primary_sends_the_connection_back_and_it_finds_the_ri
     told(story())
 
 
-def test_in_a_switchover_new_connections_wait_and_open_ones_are_cut_once(world, told) -> None:
+def test_in_a_switchover_new_connections_wait_and_open_ones_are_cut_once(
+    world: World, told: Told
+) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -223,7 +241,7 @@ def test_in_a_switchover_new_connections_wait_and_open_ones_are_cut_once(world, 
                 SWITCHOVER_KEY, encoded(SwitchoverRequest(request_id="1", is_begun=True))
             )
             for router in world.routers.values():
-                await world.until(lambda router=router: router.view.is_switching, "it is seen")
+                await world.until(partial(_is_switching, router), "it is seen")
             before = world.databases[A].received_bytes
             opened.writer.write(b"too late\n")
             fresh = await world.connect(B)
@@ -238,14 +256,16 @@ def test_in_a_switchover_new_connections_wait_and_open_ones_are_cut_once(world, 
     told(story())
 
 
-def test_a_switchover_that_is_withdrawn_lets_the_open_session_go_on(world, told) -> None:
+def test_a_switchover_that_is_withdrawn_lets_the_open_session_go_on(
+    world: World, told: Told
+) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
             await world.start(A)
             opened = await world.connect(A)
             assert await opened.line() == b"i am a\n"
-            offer = Handover(request_id="1", epoch=1, target=B, last_sequence=1)
+            offer = Handover(request_id="1", epoch=Epoch(1), target=B, last_sequence=1)
             await world.put(SWITCHOVER_KEY, encoded(SwitchoverRequest(request_id="1")))
             await world.put(HANDOVER_KEY, encoded(offer))
             await world.until(lambda: world.routers[A].view.is_switching, "it is seen")
@@ -259,7 +279,9 @@ def test_a_switchover_that_is_withdrawn_lets_the_open_session_go_on(world, told)
     told(story())
 
 
-def test_a_database_that_accepts_and_never_greets_is_named_after_the_hold_time(world, told) -> None:
+def test_a_database_that_accepts_and_never_greets_is_named_after_the_hold_time(
+    world: World, told: Told
+) -> None:
     async def story() -> None:
         async with world:
             world.databases[A].is_greeting.clear()
@@ -272,7 +294,7 @@ def test_a_database_that_accepts_and_never_greets_is_named_after_the_hold_time(w
     told(story())
 
 
-def test_the_peer_door_refuses_whoever_brings_no_header(world, told) -> None:
+def test_the_peer_door_refuses_whoever_brings_no_header(world: World, told: Told) -> None:
     async def story() -> None:
         async with world:
             await world.lead(A, 1)
@@ -284,3 +306,7 @@ def test_the_peer_door_refuses_whoever_brings_no_header(world, told) -> None:
             assert "router-peer-refused" in world.names()
 
     told(story())
+
+
+def _is_switching(router: Router) -> bool:
+    return router.view.is_switching

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -103,7 +104,7 @@ class Members:
                     assert leader.host.post(Propose(missing, 1))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(2.0):
-                        await self.until(lambda part=part: self._hold(part))
+                        await self.until(functools.partial(self._hold, part))
 
     def _hold(self, commands: list[bytes]) -> bool:
         return all(set(commands) <= set(each.state) for each in self.running.values())
@@ -175,8 +176,11 @@ def free_addresses(count: int) -> list[Address]:
     return addresses
 
 
+MembersOf = Callable[..., contextlib.AbstractAsyncContextManager[Members]]
+
+
 @pytest.fixture
-def members_of(tmp_path: Path) -> Callable[..., contextlib.AbstractAsyncContextManager[Members]]:
+def members_of(tmp_path: Path) -> MembersOf:
     @contextlib.asynccontextmanager
     async def started(*, trailing: int = 5000) -> AsyncIterator[Members]:
         async with asyncio.TaskGroup() as tasks:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import random
 import socket
 from collections.abc import Callable
@@ -71,10 +72,10 @@ def test_a_peer_that_restarts_is_found_again_and_losses_are_counted() -> None:
             for _ in range(3):
                 heard: list[bytes] = []
                 async with transport_of(B, addresses) as b:
-                    b.deliver_to(lambda _sender, payload, heard=heard: heard.append(payload))
+                    b.deliver_to(functools.partial(_note, heard))
                     await until(lambda: a.is_connected(B))
                     a.send(B, b"hello")
-                    await until(lambda heard=heard: heard == [b"hello"])
+                    await until(functools.partial(heard.__eq__, [b"hello"]))
                 await until(lambda: not a.is_connected(B))
 
     asyncio.run(story())
@@ -136,3 +137,7 @@ def test_a_port_in_use_is_a_clear_message() -> None:
                 await transport_of(A, addresses).__aenter__()
 
     asyncio.run(story())
+
+
+def _note(heard: list[bytes], _sender: NodeId, payload: bytes) -> None:
+    heard.append(payload)

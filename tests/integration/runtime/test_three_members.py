@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from tests.integration.runtime.conftest import MembersOf, Running
 
 from primacy.model import NodeId
 
@@ -15,7 +16,7 @@ def commands(count: int, *, prefix: str) -> list[bytes]:
     return [f"{prefix}{number}".encode() for number in range(count)]
 
 
-def test_they_elect_a_leader_and_replicate(members_of) -> None:
+def test_they_elect_a_leader_and_replicate(members_of: MembersOf) -> None:
     async def story() -> None:
         async with members_of() as members:
             for node in NODES:
@@ -28,7 +29,7 @@ def test_they_elect_a_leader_and_replicate(members_of) -> None:
     asyncio.run(story())
 
 
-def test_the_death_of_the_leader_is_survived_and_it_comes_back(members_of) -> None:
+def test_the_death_of_the_leader_is_survived_and_it_comes_back(members_of: MembersOf) -> None:
     async def story() -> None:
         async with members_of() as members:
             for node in NODES:
@@ -46,7 +47,9 @@ def test_the_death_of_the_leader_is_survived_and_it_comes_back(members_of) -> No
     asyncio.run(story())
 
 
-def test_all_members_restart_from_their_disks_with_everything_that_was_applied(members_of) -> None:
+def test_all_members_restart_from_their_disks_with_everything_that_was_applied(
+    members_of: MembersOf,
+) -> None:
     async def story() -> None:
         async with members_of() as members:
             for node in NODES:
@@ -68,7 +71,7 @@ def test_all_members_restart_from_their_disks_with_everything_that_was_applied(m
 
 
 def test_a_member_that_is_far_behind_installs_a_snapshot_and_keeps_it_over_a_restart(
-    members_of,
+    members_of: MembersOf,
 ) -> None:
     async def story() -> None:
         async with members_of(trailing=5) as members:
@@ -95,5 +98,5 @@ def test_a_member_that_is_far_behind_installs_a_snapshot_and_keeps_it_over_a_res
     asyncio.run(story())
 
 
-def _leads(each) -> bool:
-    return each.raft.leader == each.raft.node
+def _leads(each: Running) -> bool:
+    return bool(each.raft.leader == each.raft.node)

@@ -1,6 +1,7 @@
 """The two byte formats that a router writes by itself."""
 
 import contextlib
+from ipaddress import IPv6Address
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from primacy.routing.route import Intent
 
 ports = st.integers(0, 65535)
 v4 = st.ip_addresses(v=4).map(str)
-v6 = st.ip_addresses(v=6).filter(lambda address: address.ipv4_mapped is None).map(str)
+v6 = st.ip_addresses(v=6).map(str).filter(lambda text: IPv6Address(text).ipv4_mapped is None)
 ends = st.one_of(
     st.builds(Ends, st.tuples(v4, ports), st.tuples(v4, ports)),
     st.builds(Ends, st.tuples(v6, ports), st.tuples(v6, ports)),
