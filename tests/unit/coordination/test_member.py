@@ -137,12 +137,14 @@ class World:
                     self.queue.append((name, SnapshotSaved(disk.snapshot)))
                 case SendSnapshot(to, term):
                     if {name, to} & self.cut or to not in self.members:
-                        self.queue.append((name, SnapshotSent(to, disk.snapshot, False)))  # noqa: FBT003
+                        self.queue.append(
+                            (name, SnapshotSent(to, disk.snapshot, is_delivered=False))
+                        )
                         continue
                     other = self.disks[to]
                     other.snapshot, other.pieces = disk.snapshot, disk.pieces
                     self.queue.append((to, SnapshotReceived(name, term, disk.snapshot)))
-                    self.queue.append((name, SnapshotSent(to, disk.snapshot, True)))  # noqa: FBT003
+                    self.queue.append((name, SnapshotSent(to, disk.snapshot, is_delivered=True)))
                 case Install(meta):
                     self.perform(name, member.install(self.now_s, meta, iter(disk.pieces)))
                 case Reply(request_id, body):
