@@ -42,6 +42,9 @@ INTERRUPTIBLE = (Clone, Drain, Follow, Salvage)
 """Actions that may take long, and are pointless once somebody else leads. All others are short, or
 must not be left half done."""
 
+LOOK_AGAIN_MIN_S = 0.005
+"""A wait whose end is a rounding error away must not become a spin."""
+
 RETRY_AFTER_S = 0.05
 RETRY_AFTER_MAX_S = 5.0
 """After an action that failed: doubled each time, so that a refusing server is not hammered."""
@@ -277,8 +280,11 @@ class Agent:
         return self._clock.now_s() - self._eager_since_s < EAGER_FOR_S
 
     async def _wait(self, step: Plan) -> None:
+        look_again_s = step.look_again_s
+        if look_again_s is not None:
+            look_again_s = max(look_again_s, LOOK_AGAIN_MIN_S)
         try:
-            async with asyncio.timeout(step.look_again_s):
+            async with asyncio.timeout(look_again_s):
                 await self._wake.wait()
         except TimeoutError:
             return
