@@ -23,8 +23,8 @@ from primacy.engines.mariadb.server import LocalServer
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.errors import Conflict, Unavailable
 
-STOP_PATIENCE_S = 0.05
-"""A receiver that reads from a live primary stops at once. One that reads from a frozen primary
+STOP_PATIENCE_S = 0.01
+"""A receiver that has something to read stops at once. One that reads from a quiet or frozen primary
 stops at its network timeout; killing its thread ends the read."""
 WAIT_STEP_S = 0.5
 """Of waiting for the applier: between the steps its errors are looked at."""
