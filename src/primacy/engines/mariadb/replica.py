@@ -24,8 +24,8 @@ from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.errors import Conflict, Unavailable
 
 STOP_PATIENCE_S = 0.01
-"""A receiver that has something to read stops at once. One that reads from a quiet or frozen primary
-stops at its network timeout; killing its thread ends the read."""
+"""A receiver that has something to read stops at once. One whose primary is quiet or frozen stops
+at its network timeout; killing its thread ends the read."""
 WAIT_STEP_S = 0.5
 """Of waiting for the applier: between the steps its errors are looked at."""
 SEAL_DRAIN_S = 0.2
