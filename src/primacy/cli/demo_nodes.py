@@ -5,9 +5,9 @@ anything that an operator of three hosts would not know: files, process ids, por
 """
 
 import os
+import random
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +18,7 @@ from pathlib import Path
 from primacy.clock import Clock
 from primacy.errors import Unavailable
 from primacy.model import Address, NodeId
+from primacy.runtime.ports import PortBlocks
 
 PORT_NAMES = (
     "peer_port",
@@ -55,7 +56,8 @@ class LocalCluster:
         self.root = root
         self._clock = clock
         self._agents: dict[NodeId, subprocess.Popen[bytes]] = {}
-        ports = iter(free_ports(len(names) * len(PORT_NAMES)))
+        self._ports = PortBlocks(random.Random())
+        ports = iter(self._ports.take(len(names) * len(PORT_NAMES)))
         self.nodes = {
             NodeId(name): DemoNode(
                 name=NodeId(name),
@@ -164,24 +166,7 @@ class LocalCluster:
                     hint="End them by their ids.",
                 )
             await self._clock.sleep(0.05)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now; all different."""
-    with _many_sockets(count) as sockets:
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-@contextmanager
-def _many_sockets(count: int) -> Iterator[list[socket.socket]]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        yield sockets
-    finally:
-        for each in sockets:
-            each.close()
+        self._ports.close()
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 import asyncio
 import random
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.ports import free_addresses
 
 from primacy.clock import SystemClock
 from primacy.consensus.raft.timing import Timing
@@ -16,7 +16,7 @@ from primacy.coordination.embedded.client import StoreClient
 from primacy.coordination.embedded.server import StoreServer, StoreSettings
 from primacy.coordination.guarantees import DeclaredStore
 from primacy.coordination.memory import MemoryStore
-from primacy.model import Address, NodeId
+from primacy.model import NodeId
 from primacy.telemetry import ignore
 
 WITHIN_S = 60.0
@@ -27,17 +27,6 @@ TIMING = Timing(heartbeat_s=0.05, election_timeout_min_s=0.3, election_timeout_m
 
 MakeStore = Callable[[Path], AbstractAsyncContextManager[DeclaredStore]]
 Scenario = Callable[[DeclaredStore], Coroutine[Any, Any, None]]  # Any: what asyncio yields inside.
-
-
-def free_addresses(count: int) -> list[Address]:
-    """Held together, so that they differ; free again when they are used."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    addresses = [Address("127.0.0.1", each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return addresses
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ import asyncio
 import json
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.ports import free_ports
 
 from primacy.clock import SystemClock
 from primacy.consensus.raft.timing import Timing
@@ -154,16 +154,6 @@ async def serve(settings: StoreSettings, stop: Stop) -> None:
         await server.run()
     except asyncio.CancelledError:
         return  # The test asked for it.
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("0.0.0.0", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @pytest.fixture(scope="module")

@@ -2,33 +2,23 @@
 
 import asyncio
 import random
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from tests.ports import free_addresses
 
 from primacy.clock import SystemClock
 from primacy.consensus.raft.timing import Timing
 from primacy.coordination.embedded.client import StoreClient
 from primacy.coordination.embedded.member import MemberLimits
 from primacy.coordination.embedded.server import StoreServer, StoreSettings
-from primacy.model import Address, NodeId
+from primacy.model import NodeId
 from primacy.telemetry import Event
 
 TIMING = Timing(heartbeat_s=0.05, election_timeout_min_s=0.3, election_timeout_max_s=0.6)
 CLOCK = SystemClock()
-
-
-def free_addresses(count: int) -> list[Address]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    addresses = [Address("127.0.0.1", each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return addresses
 
 
 class Cluster:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 import pytest
+from tests.ports import free_addresses
 
 from primacy.clock import SystemClock
 from primacy.engines.api import Observation
@@ -104,8 +104,8 @@ class Trio:
 
     def __init__(self, root: Path, template: Path) -> None:
         self._template = template
-        peers = {node: Address("127.0.0.1", free_port()) for node in NODES}
-        doors = {node: Address("127.0.0.1", free_port()) for node in NODES}
+        peers = dict(zip(NODES, free_addresses(len(NODES)), strict=True))
+        doors = dict(zip(NODES, free_addresses(len(NODES)), strict=True))
         self.nodes = {
             node: Node(
                 MariaDbSettings(
@@ -181,12 +181,6 @@ class Trio:
         end = (await self[source].engine.observe()).received
         for node in replicas:
             await self[node].until(lambda seen: seen.applied >= end)
-
-
-def free_port() -> int:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return int(door.getsockname()[1])
 
 
 def run(story: Awaitable[None]) -> None:

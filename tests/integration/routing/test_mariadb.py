@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.routing.conftest import Told, World
+from tests.ports import free_ports
 
 from primacy.model import Address, NodeId
 
@@ -59,7 +60,7 @@ def running(directory: Path) -> Iterator[Path]:
         f"--pid-file={directory}/pid",
         f"--log-error={directory}/log",
         "--bind-address=127.0.0.1",
-        f"--port={free_port()}",
+        f"--port={free_ports(1)[0]}",
         "--skip-name-resolve",
         "--proxy-protocol-networks=127.0.0.1/32",
         *user,
@@ -70,12 +71,6 @@ def running(directory: Path) -> Iterator[Path]:
     finally:
         process.kill()
         process.wait(30)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def is_listening(path: Path) -> bool:

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import functools
 import random
-import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import pytest
+from tests.ports import free_addresses
 
 from primacy.clock import SystemClock
 from primacy.consensus.machine import (
@@ -23,7 +23,7 @@ from primacy.consensus.machine import (
 )
 from primacy.consensus.raft.messages import Message
 from primacy.consensus.raft.node import Limits, Raft, State, Timing
-from primacy.model import Address, NodeId
+from primacy.model import NodeId
 from primacy.runtime.host import MachineHost
 from primacy.runtime.storage import MemberStorage
 from primacy.runtime.tcp import TcpTransport
@@ -164,16 +164,6 @@ class Members:
 
 def _leads(each: Running) -> bool:
     return each.raft.state is State.LEADER
-
-
-def free_addresses(count: int) -> list[Address]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    addresses = [Address("127.0.0.1", each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return addresses
 
 
 MembersOf = Callable[..., contextlib.AbstractAsyncContextManager[Members]]

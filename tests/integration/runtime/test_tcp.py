@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from tests.ports import free_addresses
 
 from primacy.clock import SystemClock
 from primacy.errors import Rejected
@@ -20,12 +21,6 @@ pytestmark = pytest.mark.integration
 
 A, B = NodeId("a"), NodeId("b")
 DEADLINE_S = 10.0
-
-
-def free_address() -> Address:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return Address("127.0.0.1", door.getsockname()[1])
 
 
 def transport_of(
@@ -49,7 +44,7 @@ async def until(holds: Callable[[], object]) -> None:
 
 def test_payloads_arrive_in_order_and_name_their_sender() -> None:
     async def story() -> None:
-        addresses = {A: free_address(), B: free_address()}
+        addresses = {A: free_addresses(1)[0], B: free_addresses(1)[0]}
         heard: list[tuple[NodeId, bytes]] = []
         async with transport_of(A, addresses) as a, transport_of(B, addresses) as b:
             b.deliver_to(lambda sender, payload: heard.append((sender, payload)))
@@ -65,7 +60,7 @@ def test_payloads_arrive_in_order_and_name_their_sender() -> None:
 
 def test_a_peer_that_restarts_is_found_again_and_losses_are_counted() -> None:
     async def story() -> None:
-        addresses = {A: free_address(), B: free_address()}
+        addresses = {A: free_addresses(1)[0], B: free_addresses(1)[0]}
         async with transport_of(A, addresses) as a:
             a.send(B, b"nobody is there")
             assert a.counts.dropped_unconnected == 1
@@ -95,7 +90,7 @@ def test_a_peer_that_restarts_is_found_again_and_losses_are_counted() -> None:
 )
 def test_a_stranger_is_cut_and_counted(first: bytes) -> None:
     async def story() -> None:
-        addresses = {A: free_address(), B: free_address()}
+        addresses = {A: free_addresses(1)[0], B: free_addresses(1)[0]}
         heard: list[bytes] = []
         async with transport_of(B, addresses) as b:
             b.deliver_to(lambda _sender, payload: heard.append(payload))
@@ -116,7 +111,7 @@ def test_a_stranger_is_cut_and_counted(first: bytes) -> None:
 
 def test_a_peer_that_does_not_read_costs_a_bounded_queue_and_holds_nobody() -> None:
     async def story() -> None:
-        addresses = {A: free_address(), B: free_address()}
+        addresses = {A: free_addresses(1)[0], B: free_addresses(1)[0]}
         with socket.socket() as deaf:
             deaf.bind((addresses[B].host, addresses[B].port))
             deaf.listen()
@@ -131,7 +126,7 @@ def test_a_peer_that_does_not_read_costs_a_bounded_queue_and_holds_nobody() -> N
 
 def test_a_port_in_use_is_a_clear_message() -> None:
     async def story() -> None:
-        addresses = {A: free_address(), B: free_address()}
+        addresses = {A: free_addresses(1)[0], B: free_addresses(1)[0]}
         async with transport_of(A, addresses):
             with pytest.raises(Rejected, match=r"cannot listen on 127.0.0.1:.*Stop what uses"):
                 await transport_of(A, addresses).__aenter__()

@@ -8,22 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.ports import free_ports
 
 from primacy.cli.init import BASE_PORTS, Wish, checked, rendered
 from primacy.cli.preflight import check_router, check_run
 from primacy.config import Config, ConfigRejected
 
 NODES = (("a", "127.0.0.1"), ("b", "127.0.0.1"), ("c", "127.0.0.1"))
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @pytest.fixture
