@@ -27,7 +27,12 @@ from primacy.cluster.policy import Policy
 from primacy.cluster.view import Transition, View
 from primacy.model import Incarnation, Member, NodeId, Position
 from primacy.replication.durability import shown
-from primacy.replication.records import SWITCHOVER_KEY, DurabilityRecord, NodeStatus
+from primacy.replication.records import (
+    FAILOVER_KEY,
+    SWITCHOVER_KEY,
+    DurabilityRecord,
+    NodeStatus,
+)
 
 STUCK_AFTER_S = 3.0
 """Far longer than an acknowledgement of what is already held can be on its way."""
@@ -50,17 +55,9 @@ def plan_primary(view: View, policy: Policy) -> Plan:
         return act(SetAcks(acks=record.acks, reason=f"the record says {shown(record)}"))
     if view.store.handover is not None:
         return _during_handover(view, policy)
-    request = view.store.switchover
-    if request is not None and view.page.state == "open" and view.engine.is_read_only:
-        return act(
-            EndRequest(  # An offer that is still on its way compares the request: now it is void.
-                key=SWITCHOVER_KEY,
-                mod=view.store.switchover_mod,
-                request_id=request.request_id,
-                is_done=False,
-                reason="the offer could not be recorded: the doors open again",
-            )
-        )
+    void = _void_request(view, record)
+    if void is not None:
+        return void
     if view.page.state != "open" or view.engine.is_read_only:
         return act(Open(epoch=record.epoch, reason=f"own durability record: {shown(record)}"))
     if view.transition is not None:
@@ -68,6 +65,35 @@ def plan_primary(view: View, policy: Policy) -> Plan:
     if view.store.switchover is not None:
         return _begin_handover(view, policy, record)
     return _steer(view, policy, record)
+
+
+def _void_request(view: View, record: DurabilityRecord) -> Plan | None:
+    """An operator's request that has no object, or none any more, is answered and removed."""
+    if view.page.state != "open":
+        return None
+    switchover, failover = view.store.switchover, view.store.failover
+    if switchover is not None and view.engine.is_read_only:
+        return act(
+            EndRequest(  # An offer that is still on its way compares the request: now it is void.
+                key=SWITCHOVER_KEY,
+                mod=view.store.switchover_mod,
+                request_id=switchover.request_id,
+                is_done=False,
+                reason="the offer could not be recorded: the doors open again",
+            )
+        )
+    if failover is not None and not view.engine.is_read_only:
+        return act(
+            EndRequest(
+                key=FAILOVER_KEY,
+                mod=view.store.failover_mod,
+                request_id=failover.request_id,
+                is_done=False,
+                reason=f"{view.node} is primary of epoch {record.epoch}: nothing need be given up."
+                " `primacy switchover` moves the lead",
+            )
+        )
+    return None
 
 
 # ---- the sync set

@@ -8,6 +8,10 @@ seal                 `epoch` as it was read, and no primary record
 claim                `epoch` as it was read, no primary record, D, every seal that was counted
 claim by hand-over   `epoch`, the offer, D, and the primary record of the one who offers
 branch, swap, ...    the primary record of the one who writes; a swap also D
+
+A loss that an operator accepted is about one D. It stands until the first D of a later epoch is
+recorded, so that a winner that dies before it opens does not use it up, and it ends there, so that
+it can never excuse another loss.
 """
 
 import msgspec
@@ -95,7 +99,6 @@ def claim_txn(
             Put(EPOCH_KEY, encoded(claim.epoch)),
             Put(PRIMARY_KEY, encoded(record), lease),
             Delete(HANDOVER_KEY),
-            *((Delete(FAILOVER_KEY),) if claim.accepted_loss else ()),
         ),
     )
 
@@ -109,13 +112,35 @@ def branch_txn(store: StoreView, branch: BranchRecord) -> Txn:
 
 def swap_txn(store: StoreView, swap: Swap) -> Txn:
     """D becomes D', if D is what it was and this node's claim stands."""
+    before = store.durability
+    opens = before is None or before.epoch < swap.record.epoch
     return Txn(
         compares=(
             unchanged(PRIMARY_KEY, store.primary_mod),
             unchanged(EPOCH_KEY, store.epoch_mod),
             unchanged(DURABILITY_KEY, swap.base_mod),
         ),
-        then=(Put(DURABILITY_KEY, encoded(swap.record)),),
+        then=(
+            Put(DURABILITY_KEY, encoded(swap.record)),
+            *(_end_of_acceptance(store, swap) if opens else ()),
+        ),
+    )
+
+
+def _end_of_acceptance(store: StoreView, swap: Swap) -> tuple[Op, ...]:
+    """The record that an accepted loss was about is history: so is the acceptance."""
+    request = store.failover
+    if request is None:
+        return (Delete(FAILOVER_KEY),)
+    primary = swap.record.primary.node
+    outcome = RequestOutcome(
+        request_id=request.request_id,
+        is_done=True,
+        detail=f"{primary} is primary of epoch {swap.record.epoch}",
+    )
+    return (
+        Delete(FAILOVER_KEY),
+        Put(f"{OUTCOMES_PREFIX}{request.request_id}", encoded(outcome)),
     )
 
 

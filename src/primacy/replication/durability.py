@@ -72,7 +72,7 @@ def judge_sealed(
         each.node for each in record.members
     }
     if everyone_is_given_up and not counted:
-        return judge_lossy(own, seals, priority=priority)
+        return judge_lossy(own, seals, priority=priority, why="every member is given up")
     if own not in counted:
         return Verdict(
             is_allowed=False,
@@ -105,7 +105,11 @@ def judge_sealed(
 
 
 def judge_lossy(
-    own: SealNote, seals: Collection[SealNote], *, priority: Mapping[NodeId, int]
+    own: SealNote,
+    seals: Collection[SealNote],
+    *,
+    priority: Mapping[NodeId, int],
+    why: str = "acks = 0",
 ) -> Verdict:
     """Rule 6 under a lossy record, after the wait: the most advanced that can be reached."""
     sealed = [each for each in seals if each.epoch == own.epoch]
@@ -123,7 +127,7 @@ def judge_lossy(
         is_allowed=True,
         counted=names,
         is_lossy=True,
-        reason=f"acks = 0: most advanced of {len(sealed)} reachable at {own.received};"
+        reason=f"{why}: most advanced of {len(sealed)} reachable at {own.received};"
         " a loss is counted when the old primary returns",
     )
 

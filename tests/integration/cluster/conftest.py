@@ -23,6 +23,8 @@ from primacy.model import NodeId
 
 READY_WITHIN_S = 120.0
 HAPPENS_WITHIN_S = 90.0
+LOG_LINES_TOLD = 80
+LOG_COLUMNS_TOLD = 300
 
 SETTINGS = """
 [cluster]
@@ -151,6 +153,9 @@ async def live_cluster(
             )
             await live.written_after(0.0)
         yield live
+    except BaseException:
+        _tell_logs(cluster)
+        raise
     finally:
         watching.cancel()
         if writers is not None:
@@ -158,6 +163,14 @@ async def live_cluster(
             writers.communicate()
         await cluster.stop_all()
         shutil.rmtree(root, ignore_errors=True)
+
+
+def _tell_logs(cluster: LocalCluster) -> None:
+    """What the agents said last: pytest shows it where a test fails."""
+    for node in cluster.nodes.values():
+        sys.stderr.write(f"---- {node.name}: {node.log}\n")
+        for line in node.log.read_text(errors="replace").splitlines()[-LOG_LINES_TOLD:]:
+            sys.stderr.write(f"{line[:LOG_COLUMNS_TOLD]}\n")
 
 
 def run(story: Awaitable[None]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,24 @@ def test_an_initialised_server_starts_read_only_and_answers(trio: Trio) -> None:
             assert seen.received == seen.applied == ORIGIN
             assert seen.incarnation == made.incarnation
             assert engine.guardian is not None
+
+    run(story())
+
+
+def test_a_server_that_starts_deletes_no_temporary_table_of_another(trio: Trio) -> None:
+    """It does delete `#sql*` in its own folder: a shared one cost other servers their life."""
+
+    async def story() -> None:
+        async with trio:
+            trio.make(A)
+            own = trio[A].settings.layout.temporary
+            with tempfile.NamedTemporaryFile(prefix="#sql-temptable-", suffix=".MAI") as anothers:
+                left_over = own / "#sql-temptable-1-2-3.MAI"
+                left_over.touch()
+                await trio[A].engine.start(as_primary=False)
+                assert await trio[A].sql("SELECT @@global.tmpdir AS it") == [{"it": str(own)}]
+                assert not left_over.exists()
+                assert Path(anothers.name).exists()
 
     run(story())
 

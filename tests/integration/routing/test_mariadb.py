@@ -46,16 +46,20 @@ def server() -> Iterator[Path]:
 
 
 def running(directory: Path) -> Iterator[Path]:
-    data = directory / "data"
+    data, temporary = directory / "data", directory / "tmp"
+    temporary.mkdir()  # Its own: a server that starts deletes the temporary tables of others.
     user = ["--user=mysql"] if os.geteuid() == 0 else []
     install = ["mariadb-install-db", "--no-defaults", f"--datadir={data}", *user]
-    subprocess.run(install, check=True, capture_output=True, timeout=120)
+    install.append(f"--tmpdir={temporary}")
     if os.geteuid() == 0:
         shutil.chown(directory, "mysql")
+        shutil.chown(temporary, "mysql")
+    subprocess.run(install, check=True, capture_output=True, timeout=120)
     command = [
         shutil.which("mariadbd", path="/usr/sbin:/usr/bin") or "mariadbd",
         "--no-defaults",
         f"--datadir={data}",
+        f"--tmpdir={temporary}",
         f"--socket={directory}/s",
         f"--pid-file={directory}/pid",
         f"--log-error={directory}/log",

@@ -14,6 +14,7 @@ from primacy.model import ORIGIN, Epoch, Incarnation, Member, NodeId, Position, 
 from primacy.replication.records import (
     BranchRecord,
     DurabilityRecord,
+    FailoverRequest,
     Handover,
     NodeStatus,
     Pause,
@@ -117,6 +118,8 @@ def replica(node: NodeId = B, **more: Any) -> View:  # Any: fields of the view.
 
 BOTH_SEALED = {"seals": {B: seal(B), C: seal(C)}, "seal_mods": {B: Revision(8), C: Revision(9)}}
 AHEAD = Position(E1, 12)
+
+ACCEPTED = FailoverRequest(request_id="r", accept_loss=(A,))
 
 SITUATIONS: dict[str, tuple[View, type[do.Action] | None]] = {
     # no primary record
@@ -267,6 +270,10 @@ SITUATIONS: dict[str, tuple[View, type[do.Action] | None]] = {
             ),
         ),
         None,
+    ),
+    "a loss that need not be accepted is not": (
+        primary(store=store(primary=record(), failover=ACCEPTED)),
+        do.EndRequest,
     ),
     "a switchover that is feasible is begun": (
         primary(store=store(primary=record(), switchover=SwitchoverRequest(request_id="x"))),

@@ -28,6 +28,7 @@ def _identity(settings: MariaDbSettings) -> list[tuple[str, str, str]]:
         ("datadir", str(layout.data), ""),
         ("socket", str(layout.socket), "the agent's own way in"),
         ("pid_file", str(layout.pid_file), ""),
+        ("tmpdir", str(layout.temporary), "a server that starts deletes what others have there"),
         ("log_error", str(layout.server_log), ""),
         ("bind_address", settings.bind_host, ""),
         ("port", str(settings.port), "applications and replicas"),

@@ -83,6 +83,8 @@ class Directory:
         layout.guard.mkdir(mode=0o700, exist_ok=True)
         layout.run.mkdir(exist_ok=True)
         self._give(layout.run)
+        layout.temporary.mkdir(mode=0o700, exist_ok=True)
+        self._give(layout.temporary)
         if not layout.server_log.exists():
             layout.server_log.touch(mode=0o640)
         self._give(layout.server_log)
@@ -184,6 +186,7 @@ class Directory:
             self._settings.programs.install,
             "--no-defaults",
             f"--datadir={incoming}",
+            f"--tmpdir={self._layout.temporary}",
             "--auth-root-authentication-method=socket",
             f"--auth-root-socket-user={agent_user()}",
             "--skip-test-db",

@@ -83,6 +83,12 @@ class Layout:
         return self.root / "run"
 
     @property
+    def temporary(self) -> Path:
+        """The server's own: at its start a server deletes every `#sql*` file that it finds there,
+        and another server whose temporary table that was crashes with signal 11."""
+        return self.root / "tmp"
+
+    @property
     def socket(self) -> Path:
         return self.run / "db.sock"
 
