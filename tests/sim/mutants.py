@@ -1,4 +1,4 @@
-"""Eight bugs, planted one at a time, and the simulator that must find each: `make mutants`.
+"""Nine bugs, planted one at a time, and the simulator that must find each: `make mutants`.
 
 Production code is not touched: a planted bug is a subclass that the simulator's assembly puts in
 the place of the genuine part. The configuration is the one that runs clean seeds.
@@ -31,8 +31,10 @@ from primacy.coordination.embedded.requests import (
     RenewLease,
     Reply,
 )
+from primacy.engines.api import Observation
 from primacy.model import Epoch
 from primacy.sim.disk import Disk
+from primacy.sim.engine_model import ModelEngine
 from primacy.sim.member_host import MemberFiles, SeenRaft
 from primacy.sim.node import Parts
 from primacy.sim.run import Assembly, genuine, run_seed
@@ -164,12 +166,32 @@ class SealsOneTooFew(Agent):
         return replace(view, store=replace(view.store, durability=weaker))
 
 
+# ---- the database
+
+
+class SilentWhileLockedOut(ModelEngine):
+    """A member that is locked out counts as silent, although it acknowledges when it is let in."""
+
+    def observation(self) -> Observation:
+        seen = super().observation()
+        shown = seen.replication
+        in_effect = shown.acknowledges and shown.is_receiving
+        return replace(seen, replication=replace(shown, acknowledges=in_effect))
+
+
 # ---- how each is planted
 
 
 def with_agent(agent: type[Agent]) -> Assembly:
     def assembly(setup: Setup) -> Parts:
         return replace(genuine(setup), agent=agent)
+
+    return assembly
+
+
+def with_engine(engine: type[ModelEngine]) -> Assembly:
+    def assembly(setup: Setup) -> Parts:
+        return replace(genuine(setup), engine=engine)
 
     return assembly
 
@@ -204,6 +226,7 @@ MUTANTS: dict[str, Assembly] = {
     "shrunk-before-marker": with_agent(ShrinksBeforeTheMarker),
     "opened-before-row": with_agent(OpensBeforeTheRow),
     "sealed-one-too-few": with_agent(SealsOneTooFew),
+    "silent-while-locked-out": with_engine(SilentWhileLockedOut),
 }
 
 

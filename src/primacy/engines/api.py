@@ -43,7 +43,8 @@ class Replication:
     is_applying: bool = False
     """The SQL thread runs."""
     acknowledges: bool = False
-    """What is received is acknowledged to the upstream (semi-synchronous, in effect now)."""
+    """What is received is acknowledged to the upstream: in effect now, or as soon as a receiver
+    that is not connected connects again by itself."""
     error: str | None = None
     """The applier's or receiver's own words, where it stopped on an error."""
     is_diverged: bool = False

@@ -377,6 +377,18 @@ SITUATIONS: dict[str, tuple[View, type[do.Action] | None]] = {
         replica(A, store=store(primary=record(B, E2)), engine=seen(A, is_read_only=False)),
         do.Kill,
     ),
+    "a member that was locked out and is not recorded switches off before it is let in": (
+        replica(
+            C,
+            store=store(primary=record(), durability=durability(E1, A, B)),
+            engine=seen(
+                C,
+                following_epoch=E1,
+                replication=Replication(upstream=A, is_applying=True, acknowledges=True),
+            ),
+        ),
+        do.Follow,
+    ),
     "no confirmed view: nothing is done": (replica(is_store_current=False), None),
 }
 

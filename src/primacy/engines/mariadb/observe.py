@@ -20,7 +20,8 @@ from primacy.model import Epoch, Incarnation, NodeId, Position
 _HEALTH = "UPDATE primacy.health SET n = n + 1 WHERE id = 1"
 _POSITIONS = (
     "SELECT @@global.gtid_binlog_pos AS logged, @@global.gtid_slave_pos AS replicated,"
-    " @@global.read_only AS is_read_only"
+    " @@global.read_only AS is_read_only,"
+    " @@global.rpl_semi_sync_slave_enabled AS acknowledges_next"
 )
 _STATUS = (
     "SELECT VARIABLE_NAME AS name, VARIABLE_VALUE AS value FROM information_schema.GLOBAL_STATUS"
@@ -90,6 +91,9 @@ class Status:
     acknowledging_count: int
     waiting_commits: int
     acknowledges: bool
+    """The receiver has told the source that it acknowledges, when it last connected."""
+    acknowledges_next: bool
+    """The switch: whether it will say so when it connects again, which it does by itself."""
 
     @property
     def applied_sequence(self) -> int:
@@ -136,6 +140,7 @@ def read_status(connection: Connection) -> Status:
         acknowledging_count=int(counters.get("RPL_SEMI_SYNC_MASTER_CLIENTS", "0")),
         waiting_commits=int(counters.get("RPL_SEMI_SYNC_MASTER_WAIT_SESSIONS", "0")),
         acknowledges=counters.get("RPL_SEMI_SYNC_SLAVE_STATUS") == "ON",
+        acknowledges_next=bool(positions["acknowledges_next"]),
     )
 
 
@@ -227,10 +232,19 @@ def _replication(status: Status, known: Known) -> Replication:
         upstream=known.upstream,
         is_receiving=is_receiving,
         is_applying=upstream.sql_running == "Yes",
-        acknowledges=status.acknowledges and is_receiving,
+        acknowledges=_may_acknowledge(status, upstream),
         error="; ".join(errors) or None,
         is_diverged=known.refusal is not None or (bool(errors) and bool(codes & DIVERGED)),
     )
+
+
+def _may_acknowledge(status: Status, upstream: Upstream) -> bool:
+    """In effect now, or from the moment at which the receiver connects again by itself: a member
+    that is locked out is not silent before its switch is off. A stopped receiver stays so until
+    `follow` starts it, which sets the switch first."""
+    if upstream.io_running == "Yes":
+        return status.acknowledges
+    return status.acknowledges_next and not upstream.is_io_stopped
 
 
 def _number(row: Row, name: str) -> int:
