@@ -22,6 +22,7 @@ from primacy.cluster.transactions import (
     opened_txn,
     seal_note,
     seal_txn,
+    settle_txn,
     swap_txn,
     withdraw_txn,
 )
@@ -214,6 +215,11 @@ class Hands:
             )
 
     async def _adopt(self, action: do.Adopt, view: View) -> None:
+        """Both records bind while a swap may still be applied, and only the former agent knew of
+        it: first of all it is settled which one stands."""
+        durability = view.store.durability
+        if durability is not None and durability.epoch == action.epoch:
+            await self._txn(settle_txn(view.store, durability), "adoption")
         await self._holding.adopt(action.lease, action.epoch, self._policy.lease_ttl_s)
 
     async def _give_up(self, action: do.GiveUp, view: View) -> None:

@@ -102,8 +102,7 @@ def _void_request(view: View, record: DurabilityRecord) -> Plan | None:
 def _steer(view: View, policy: Policy, record: DurabilityRecord) -> Plan:
     """The next change that the sync set needs, or none."""
     goal, reason = _goal(view, policy, record)
-    leaving = [each.node for each in record.members if goal and each not in goal.members]
-    for node in leaving:
+    for node in _leaving(record, goal):
         if node not in view.engine.sending.excluded:
             return act(Exclude(node=node, reason=f"before it leaves the sync set: {reason}"))
     if goal is not None:
@@ -118,6 +117,15 @@ def _steer(view: View, policy: Policy, record: DurabilityRecord) -> Plan:
         if _may_be_admitted(view, record, node):
             return act(Admit(node=node, reason=f"{node} knows that it is out: it may catch up"))
     return wait(_steady(view, record))
+
+
+def _leaving(record: DurabilityRecord, goal: DurabilityRecord | None) -> list[NodeId]:
+    """Who must be cut off before the marker. Not a node that comes back under another incarnation:
+    its former life has ended with its connections, and the new one is silent until it is named."""
+    if goal is None:
+        return []
+    staying = {each.node for each in goal.members}
+    return [each.node for each in record.members if each.node not in staying]
 
 
 def _goal(

@@ -8,6 +8,7 @@ seal                 `epoch` as it was read, and no primary record
 claim                `epoch` as it was read, no primary record, D, every seal that was counted
 claim by hand-over   `epoch`, the offer, D, and the primary record of the one who offers
 branch, swap, ...    the primary record of the one who writes; a swap also D
+settle               as a swap: whoever adopts a primary makes the swaps of its former agent void
 
 A loss that an operator accepted is about one D. It stands until the first D of a later epoch is
 recorded, so that a winner that dies before it opens does not use it up, and it ends there, so that
@@ -44,6 +45,7 @@ from primacy.replication.records import (
     SWITCHOVER_KEY,
     BranchRecord,
     Decision,
+    DurabilityRecord,
     Handover,
     HistoryRecord,
     NodeStatus,
@@ -141,6 +143,19 @@ def _end_of_acceptance(store: StoreView, swap: Swap) -> tuple[Op, ...]:
     return (
         Delete(FAILOVER_KEY),
         Put(f"{OUTCOMES_PREFIX}{request.request_id}", encoded(outcome)),
+    )
+
+
+def settle_txn(store: StoreView, durability: DurabilityRecord) -> Txn:
+    """D once more, unchanged, at a new revision: a swap that was sent by this node's former agent,
+    and may still be on its way, compares the old one and is void."""
+    return Txn(
+        compares=(
+            unchanged(PRIMARY_KEY, store.primary_mod),
+            unchanged(EPOCH_KEY, store.epoch_mod),
+            unchanged(DURABILITY_KEY, store.durability_mod),
+        ),
+        then=(Put(DURABILITY_KEY, encoded(durability)),),
     )
 
 

@@ -389,6 +389,21 @@ SITUATIONS: dict[str, tuple[View, type[do.Action] | None]] = {
         ),
         do.Follow,
     ),
+    "the only member comes back with another disk: its former life needs no cutting off": (
+        primary(
+            store=store(
+                primary=record(),
+                durability=DurabilityRecord(
+                    epoch=E1,
+                    primary=Member(A, INC[A]),
+                    acks=1,
+                    members=(Member(B, Incarnation("life-before")),),
+                ),
+                nodes={B: status(B, acknowledges=False)},
+            )
+        ),
+        do.Mark,
+    ),
     "no confirmed view: nothing is done": (replica(is_store_current=False), None),
 }
 
