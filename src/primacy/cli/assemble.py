@@ -9,6 +9,7 @@ from typing import Literal
 
 from primacy.clock import Clock
 from primacy.cluster.agent import Agent
+from primacy.cluster.control.roster import Roster
 from primacy.cluster.holding import Holding
 from primacy.cluster.paging import PageSight
 from primacy.cluster.policy import Policy
@@ -55,6 +56,16 @@ def policy(config: Config) -> Policy:
         failovers_before_back_off=config.cluster.failovers_before_back_off,
         priority={name: config.node(name).priority for name in data_nodes},
         never_promote=frozenset(name for name in data_nodes if config.node(name).never_promote),
+    )
+
+
+def roster(config: Config) -> Roster:
+    """Who there is, for reading and asking."""
+    return Roster(
+        cluster=config.cluster.name,
+        members=config.members,
+        data_nodes=config.data_nodes,
+        never_promote=frozenset(name for name in config.members if config.node(name).never_promote),
     )
 
 

@@ -2,13 +2,15 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
+from primacy.cluster.control.wording import Json as Json
+from primacy.cluster.control.wording import seconds as seconds
+from primacy.cluster.control.wording import steps as steps
+from primacy.cluster.control.wording import when as when
 
 PIPE_WIDTH = 180
 """Columns where the output is no terminal: wide enough that a row stays a line."""
@@ -51,22 +53,6 @@ def complain_json(value: Json) -> None:
     """One object on one line, to stderr."""
     sys.stderr.write(f"{json.dumps(value)}\n")
     sys.stderr.flush()
-
-
-def when(wall_s: float) -> str:
-    """Wall time for people, in UTC."""
-    if wall_s <= 0:
-        return "-"
-    return datetime.fromtimestamp(wall_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} s"
-
-
-def steps(steps_s: Mapping[str, float]) -> str:
-    """`sealing 0.12 s, promotion 0.30 s`."""
-    return ", ".join(f"{name} {value:.2f} s" for name, value in steps_s.items())
 
 
 def _escaped(cell: str) -> str:

@@ -18,6 +18,14 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+ApiOption = Annotated[
+    str | None,
+    typer.Option("--api", help="Ask one agent, such as http://10.0.0.1:7104, not the store."),
+]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option("--token-file", help="What --api shows for requests that change something."),
+]
 NodeOption = Annotated[str, typer.Option("--node", "-n", help="Which node of the file this is.")]
 
 

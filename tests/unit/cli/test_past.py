@@ -4,7 +4,14 @@ from typing import Any
 
 import msgspec
 
-from primacy.cli.past import decision_line, history_json, history_row, newest_decisions
+from primacy.cli.past import decision_line, history_row
+from primacy.cluster.control.answers import (
+    EpochAnswer,
+    as_json,
+    decision_answer,
+    epoch_answer,
+)
+from primacy.cluster.control.past import newest_decisions
 from primacy.model import Epoch, NodeId
 from primacy.replication.records import Decision, HistoryRecord
 
@@ -23,7 +30,7 @@ def decision(node: str, number: int) -> Decision:
     )
 
 
-def record(**changes: Any) -> HistoryRecord:  # Any: any field, by name.
+def record(**changes: Any) -> EpochAnswer:  # Any: any field, by name.
     plain = HistoryRecord(
         epoch=Epoch(5),
         node=B,
@@ -32,7 +39,7 @@ def record(**changes: Any) -> HistoryRecord:  # Any: any field, by name.
         steps_s={"sealing": 0.1, "promotion": 0.25},
         wall_s=1_800_000_000.0,
     )
-    return msgspec.structs.replace(plain, **changes)
+    return epoch_answer(msgspec.structs.replace(plain, **changes))
 
 
 def test_only_the_newest_decisions_of_each_node_are_kept_in_order() -> None:
@@ -46,7 +53,7 @@ def test_only_the_newest_decisions_of_each_node_are_kept_in_order() -> None:
 
 
 def test_a_decision_reads_as_a_sentence() -> None:
-    assert decision_line(decision("a", 1)) == (
+    assert decision_line(decision_answer(decision("a", 1))) == (
         "a: 2027-01-15 08:00:00 epoch 4: seal for 5, because the primary record is gone"
         " (detection 0.25 s)"
     )
@@ -62,4 +69,4 @@ def test_a_history_row_counts_what_was_lost_and_where_it_was_saved() -> None:
 
 
 def test_history_as_json_keeps_the_seconds_of_each_step() -> None:
-    assert history_json(record())["steps_s"] == {"sealing": 0.1, "promotion": 0.25}
+    assert as_json(record())["steps_s"] == {"sealing": 0.1, "promotion": 0.25}

@@ -1,7 +1,7 @@
-"""What the store and its members say about the cluster, as one value; and how it reads. Pure.
+"""What the store and its members say about the cluster, as one value; and what that means. Pure.
 
-Promises  Rows and JSON say the same. Where the store has no majority, the picture says so and
-          shows whatever a member still remembers, marked as old.
+Promises  Tables and JSON are made from one answer. Where the store has no majority, the picture
+          says so and shows whatever a member still remembers, marked as old.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,15 @@ from typing import TypeVar
 
 import msgspec
 
-from primacy.cli.format import Json, seconds, when
+from primacy.cluster.control.answers import (
+    ClusterAnswer,
+    DurabilityAnswer,
+    MemberAnswer,
+    NodeAnswer,
+    StoreAnswer,
+    epoch_answer,
+)
+from primacy.cluster.control.wording import when
 from primacy.coordination.api import NO_LEASE, KeyValue, LeaseId, StoreStatus
 from primacy.errors import Rejected
 from primacy.model import Epoch, NodeId, Role
@@ -178,142 +186,90 @@ def problems(picture: Picture) -> list[str]:
     return said
 
 
-COLUMNS = (
-    "node", "role", "state", "health", "epoch", "position", "io", "sql", "behind", "heartbeat",
-    "sync", "store", "doing",
-)  # fmt: skip
+def answer_of(picture: Picture) -> ClusterAnswer:
+    """The whole picture, for programs and for tables."""
+    record, primary, last = picture.durability, picture.primary, picture.last
+    return ClusterAnswer(
+        cluster=picture.cluster,
+        epoch=picture.epoch,
+        primary=None if primary is None else primary.node,
+        lease_left_s=picture.lease_left_s,
+        durability=None if record is None else _durability_answer(record),
+        store=StoreAnswer(
+            has_majority=picture.has_majority,
+            leader=picture.leader,
+            members=[_member_answer(picture, node) for node in picture.members],
+        ),
+        source=picture.source,
+        is_paused=picture.pause is not None,
+        switchover=None if picture.switchover is None else picture.switchover.request_id,
+        failover=None if picture.failover is None else picture.failover.request_id,
+        last_change=None if last is None else epoch_answer(last),
+        problems=problems(picture),
+        nodes=[_node_answer(picture, node) for node in picture.members],
+    )
 
 
-def rows(picture: Picture) -> list[list[str]]:
-    """One row per node, in the order of `COLUMNS`."""
-    made: list[list[str]] = []
-    for node in picture.members:
-        status, lag = picture.nodes.get(node), behind(picture, node)
-        store = "-" if node not in picture.stores else "follower"
-        made.append(
-            [
-                node,
-                role(picture, node).value,
-                "-" if status is None else status.state,
-                health(picture, node),
-                str(_epoch_of(picture, node)),
-                "-" if status is None else status.position_text or str(status.received),
-                _thread(picture, node, is_io=True),
-                _thread(picture, node, is_io=False),
-                "-" if lag is None else str(lag),
-                _heartbeat(picture, node),
-                "yes" if is_in_sync_set(picture, node) else "-",
-                "leader" if picture.leader == node else store,
-                "" if status is None else status.doing,
-            ]
-        )
-    return made
-
-
-def headline(picture: Picture) -> list[str]:
-    """What the table does not say of single nodes."""
-    primary, record = picture.primary, picture.durability
-    at = "no primary" if primary is None else f"primary {primary.node}"
-    lines = [
-        f"cluster {picture.cluster}: {at}, epoch {picture.epoch},"
-        f" lease left {seconds(picture.lease_left_s)}"
-    ]
-    if record is not None:
-        members = _names(each.node for each in record.members) or "nobody"
-        kind = ", degraded" if record.is_degraded else ", lossy" if record.is_lossy else ""
-        lines.append(f"durability: {record.acks} of {{{members}}} must hold a write{kind}")
-    answering = f"{len(picture.stores)} of {len(picture.members)} members answer"
-    lines.append(f"store: leader {picture.leader or 'unknown'}, {answering}")
-    if picture.last is not None:
-        last = picture.last
-        lost = f"; {last.lost_count} transactions lost" if last.lost_count else ""
-        lines.append(f"last change: {when(last.wall_s)} {last.kind} to {last.node}{lost}")
-    return lines
-
-
-def as_json(picture: Picture) -> dict[str, Json]:
-    """The whole picture for programs. Names are stable."""
-    record, primary = picture.durability, picture.primary
-    return {
-        "cluster": picture.cluster,
-        "epoch": picture.epoch,
-        "primary": None if primary is None else primary.node,
-        "lease_left_s": picture.lease_left_s,
-        "durability": None if record is None else _durability_json(record),
-        "store": {
-            "has_majority": picture.has_majority,
-            "leader": picture.leader,
-            "members": [_store_json(picture, node) for node in picture.members],
-        },
-        "source": picture.source,
-        "is_paused": picture.pause is not None,
-        "switchover": None if picture.switchover is None else picture.switchover.request_id,
-        "failover": None if picture.failover is None else picture.failover.request_id,
-        "problems": problems(picture),
-        "nodes": [_node_json(picture, node) for node in picture.members],
-    }
-
-
-def _node_json(picture: Picture, node: NodeId) -> dict[str, Json]:
+def _node_answer(picture: Picture, node: NodeId) -> NodeAnswer:
     status, said = picture.nodes.get(node), health(picture, node)
-    shown: dict[str, Json] = {
-        "node": node,
-        "role": role(picture, node).value,
-        "health": said,
-        "is_healthy": said == "ok",
-        "epoch": _epoch_of(picture, node),
-        "behind_transactions": behind(picture, node),
-        "is_in_sync_set": is_in_sync_set(picture, node),
-    }
+    shown = NodeAnswer(
+        node=node,
+        role=role(picture, node).value,
+        health=said,
+        is_healthy=said == "ok",
+        behind_transactions=behind(picture, node),
+        is_in_sync_set=is_in_sync_set(picture, node),
+    )
     if status is None:
-        return {**shown, "state": None}
-    return {
-        **shown,
-        "state": status.state,
-        "position": status.position_text,
-        "received": str(status.received),
-        "applied": str(status.applied),
-        "is_read_only": status.is_read_only,
-        "io_thread": status.is_receiving,
-        "sql_thread": status.is_applying,
-        "acknowledges": status.acknowledges,
-        "upstream": status.upstream,
-        "error": status.error,
-        "heartbeat_age_s": round(status.heartbeat_age_s, 3),
-        "waiting_commits": status.waiting_commits,
-        "blocked_on": list(status.blocked_on),
-        "diverged_count": status.diverged_count,
-        "diverged_path": status.diverged_path,
-        "doing": status.doing,
-        "reported_at_s": status.wall_s,
-    }
+        return shown
+    return msgspec.structs.replace(
+        shown,
+        epoch=status.received.epoch,
+        state=status.state,
+        position=status.position_text or str(status.received),
+        received=str(status.received),
+        applied=str(status.applied),
+        is_read_only=status.is_read_only,
+        io_thread=status.is_receiving,
+        sql_thread=status.is_applying,
+        acknowledges=status.acknowledges,
+        upstream=status.upstream,
+        error=status.error,
+        heartbeat_age_s=round(status.heartbeat_age_s, 3) if status.heartbeat else None,
+        waiting_commits=status.waiting_commits,
+        blocked_on=list(status.blocked_on),
+        diverged_count=status.diverged_count,
+        diverged_path=status.diverged_path,
+        doing=status.doing,
+        reported_at_s=status.wall_s,
+    )
 
 
-def _durability_json(record: DurabilityRecord) -> dict[str, Json]:
-    return {
-        "epoch": record.epoch,
-        "primary": record.primary.node,
-        "acks": record.acks,
-        "members": [each.node for each in record.members],
-        "is_lossy": record.is_lossy,
-        "is_degraded": record.is_degraded,
-    }
+def _durability_answer(record: DurabilityRecord) -> DurabilityAnswer:
+    return DurabilityAnswer(
+        epoch=record.epoch,
+        primary=record.primary.node,
+        acks=record.acks,
+        members=[each.node for each in record.members],
+        is_lossy=record.is_lossy,
+        is_degraded=record.is_degraded,
+    )
 
 
-def _store_json(picture: Picture, node: NodeId) -> dict[str, Json]:
+def _member_answer(picture: Picture, node: NodeId) -> MemberAnswer:
     store = picture.stores.get(node)
     if store is None:
-        return {"node": node, "is_reachable": False}
-    return {
-        "node": node,
-        "is_reachable": True,
-        "leader": store.leader,
-        "term": store.term,
-        "commit_index": store.commit_index,
-        "applied_index": store.applied_index,
-        "revision": store.revision,
-        "excluded_reason": store.excluded_reason,
-    }
+        return MemberAnswer(node=node, is_reachable=False)
+    return MemberAnswer(
+        node=node,
+        is_reachable=True,
+        leader=store.leader,
+        term=store.term,
+        commit_index=store.commit_index,
+        applied_index=store.applied_index,
+        revision=store.revision,
+        excluded_reason=store.excluded_reason,
+    )
 
 
 def _primary_health(picture: Picture, status: NodeStatus) -> str:
@@ -339,25 +295,6 @@ def _replica_health(status: NodeStatus) -> str:
 
 def _unwell(picture: Picture) -> list[NodeId]:
     return [node for node in picture.members if health(picture, node) != "ok"]
-
-
-def _epoch_of(picture: Picture, node: NodeId) -> int:
-    status = picture.nodes.get(node)
-    return 0 if status is None else status.received.epoch
-
-
-def _thread(picture: Picture, node: NodeId, *, is_io: bool) -> str:
-    status = picture.nodes.get(node)
-    if status is None or role(picture, node) is not Role.REPLICA:
-        return "-"
-    return "yes" if (status.is_receiving if is_io else status.is_applying) else "no"
-
-
-def _heartbeat(picture: Picture, node: NodeId) -> str:
-    status = picture.nodes.get(node)
-    if status is None or role(picture, node) is not Role.REPLICA or status.heartbeat == 0:
-        return "-"
-    return seconds(status.heartbeat_age_s)
 
 
 def _names(nodes: Iterable[str]) -> str:

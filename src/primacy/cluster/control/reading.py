@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
-from primacy.cli.picture import Picture, picture_of
 from primacy.clock import Clock
-from primacy.config import Config
+from primacy.cluster.control.picture import Picture, picture_of
+from primacy.cluster.control.roster import Roster
 from primacy.coordination.api import KeyValue, Store, StoreStatus
 from primacy.errors import OutcomeUnknown, Unavailable
 from primacy.model import NodeId
@@ -41,7 +41,7 @@ async def read_items(store: Store, *, is_serializable: bool = False) -> list[Key
 
 
 async def read_picture(
-    config: Config, store: Store, singles: Mapping[NodeId, Store], *, clock: Clock
+    roster: Roster, store: Store, singles: Mapping[NodeId, Store], *, clock: Clock
 ) -> Picture:
     """Never raises for a member that is away: the picture says what could not be seen.
 
@@ -52,9 +52,9 @@ async def read_picture(
         for node, single in singles.items():
             tasks.create_task(_note_status(node, single, stores))
     base = Picture(
-        cluster=config.cluster.name,
-        members=config.members,
-        witnesses=frozenset(config.members) - frozenset(config.data_nodes),
+        cluster=roster.cluster,
+        members=roster.members,
+        witnesses=roster.witnesses,
         read_at_s=clock.wall_s(),
         stores=stores,
     )

@@ -6,18 +6,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from primacy.cli.picture import (
-    COLUMNS,
+from primacy.cli.status import COLUMNS, headline, rows
+from primacy.cluster.control.answers import as_json
+from primacy.cluster.control.picture import (
     Picture,
-    as_json,
+    answer_of,
     behind,
-    headline,
     health,
     is_in_sync_set,
     picture_of,
     problems,
     role,
-    rows,
 )
 from primacy.coordination.api import KeyValue, LeaseId, StoreStatus
 from primacy.errors import Rejected
@@ -164,7 +163,7 @@ def test_without_a_majority_the_picture_says_so_and_whose_memory_it_is() -> None
     said = problems(picture)
     assert said[0].startswith("the store has no majority: 1 of 3 members answer")
     assert "what a remembers" in said[0]
-    assert as_json(picture)["source"] == A
+    assert as_json(answer_of(picture))["source"] == A
 
 
 def test_saved_transactions_are_shown_with_their_file() -> None:
@@ -175,7 +174,7 @@ def test_saved_transactions_are_shown_with_their_file() -> None:
 
 
 def test_a_row_says_what_its_column_promises() -> None:
-    row = dict(zip(COLUMNS, rows(well())[1], strict=True))
+    row = dict(zip(COLUMNS, rows(answer_of(well()))[1], strict=True))
     assert row == {
         "node": "b",
         "role": "replica",
@@ -194,7 +193,7 @@ def test_a_row_says_what_its_column_promises() -> None:
 
 
 def test_the_headline_names_primary_epoch_lease_policy_and_store() -> None:
-    assert headline(well())[:3] == [
+    assert headline(answer_of(well()))[:3] == [
         "cluster shop: primary a, epoch 4, lease left 2.5 s",
         "durability: 1 of {b} must hold a write",
         "store: leader b, 3 of 3 members answer",
@@ -202,7 +201,7 @@ def test_the_headline_names_primary_epoch_lease_policy_and_store() -> None:
 
 
 def test_json_holds_what_the_table_shows() -> None:
-    shown = as_json(well())
+    shown = as_json(answer_of(well()))
     assert shown["primary"] == A
     nodes = shown["nodes"]
     assert isinstance(nodes, list)
