@@ -1,0 +1,143 @@
+"""The rules between keys, and what is allowed and will surprise somebody one day."""
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from primacy.config.problems import Problem
+from primacy.config.sections import Config
+from primacy.engines.api import Capabilities
+
+ENGINES: Mapping[str, Capabilities] = {
+    "mariadb": Capabilities(
+        name="mariadb",
+        acks=frozenset({"0", "1"}),
+        ack_on=frozenset({"received"}),
+        alternative="sqlite (planned; not in this version)",
+    ),
+}
+"""What each engine of this version keeps. Everything else is refused here."""
+
+ENGINES_PLANNED = ("sqlite", "postgresql")
+
+OWNED_SETTINGS = frozenset(
+    """
+    bind_address binlog_format binlog_row_image datadir gtid_domain_id gtid_strict_mode
+    init_rpl_role innodb_buffer_pool_size innodb_flush_log_at_trx_commit log_bin
+    log_slave_updates pid_file port proxy_protocol_networks read_only relay_log report_host
+    report_port server_id skip_slave_start slave_net_timeout socket sync_binlog sync_relay_log user
+    """.split()  # noqa: SIM905 - a list of words is easier to read than 25 quoted lines.
+)
+"""Server variables that safety rests on, or that other keys set. All `rpl_semi_sync_*` are, too."""
+
+
+def cross_problems(config: Config) -> Iterator[Problem]:
+    yield from _engine_problems(config)
+    yield from _address_problems(config)
+    yield from _node_problems(config)
+    yield from _setting_problems(config)
+
+
+def _engine_problems(config: Config) -> Iterator[Problem]:
+    name, acks, ack_on = config.cluster.engine, config.durability.acks, config.durability.ack_on
+    engine = ENGINES.get(name)
+    if engine is None:
+        planned = " It is planned, and not in this version." if name in ENGINES_PLANNED else ""
+        rule = f"this version has: {', '.join(ENGINES)}.{planned}"
+        yield Problem("cluster.engine", repr(name), rule)
+        return
+    if str(acks) not in engine.acks:
+        kept = " or ".join(sorted(engine.acks))
+        rule = f"{name} keeps {kept}; for any number: {engine.alternative}"
+        yield Problem("durability.acks", repr(acks), rule)
+    elif acks == 1 and len(config.data_nodes) == 1:
+        yield Problem("durability.acks", "1", "one data node has no replica that could acknowledge")
+    if ack_on not in engine.ack_on:
+        kept = " or ".join(sorted(engine.ack_on))
+        rule = f"{name} keeps {kept}; for others: {engine.alternative}"
+        yield Problem("durability.ack_on", repr(ack_on), rule)
+
+
+def _address_problems(config: Config) -> Iterator[Problem]:
+    taken: dict[tuple[str, int], str] = {}
+    for name in config.members:
+        node = config.nodes[name]
+        host = "127.0.0.1" if node.host == "localhost" else node.host.lower()
+        for key, port in node.ports().items():
+            full = f"nodes.{name}.{key}"
+            other = taken.setdefault((host, port), full)
+            if other != full:
+                yield Problem(full, str(port), f"{node.host}:{port} is {other} already")
+    beyond = [name for name in config.members if not _is_loopback(config.nodes[name].host)]
+    if beyond and not config.cluster.insecure:
+        rule = (
+            f"{', '.join(beyond)} would listen beyond loopback, and TLS is not in this version."
+            " On a network that you trust, set insecure = true"
+        )
+        yield Problem("cluster.insecure", "false", rule)
+
+
+def _node_problems(config: Config) -> Iterator[Problem]:
+    for name in config.members:
+        if not all(each.isalnum() or each == "-" for each in name) or not name[:1].isalpha():
+            rule = "a node's name is letters, digits and hyphens, a letter first"
+            yield Problem(f"nodes.{name}", "", rule)
+        elif len(name) > 32 or not name.isascii() or name != name.lower():
+            yield Problem(f"nodes.{name}", "", "a node's name is lower-case ASCII, at most 32 long")
+    if not config.data_nodes:
+        yield Problem("nodes", "", "no node has a database: every one is a witness")
+    elif all(config.nodes[name].never_promote for name in config.data_nodes):
+        yield Problem("nodes", "", "every data node says never_promote: nobody could be primary")
+    taken: dict[tuple[str, Path], str] = {}
+    for name in config.members:
+        place = config.state_dir(name)
+        other = taken.setdefault((config.nodes[name].host, place), name)
+        if other != name:
+            rule = f"{other} on the same host has the same directory"
+            yield Problem(f"nodes.{name}.state_dir", repr(str(place)), rule)
+
+
+def _setting_problems(config: Config) -> Iterator[Problem]:
+    for key, value in config.mariadb.settings.items():
+        name = key.replace("-", "_").removeprefix("loose_")
+        if name in OWNED_SETTINGS or name.startswith("rpl_semi_sync_"):
+            rule = "primacy sets this one itself: what it promises rests on it"
+            yield Problem(f"mariadb.settings.{key}", repr(value), rule)
+        elif not name.replace("_", "").isalnum() or "\n" in str(value):
+            yield Problem(f"mariadb.settings.{key}", repr(value), "not the name of a variable")
+
+
+def warnings(config: Config) -> list[str]:
+    """What is allowed and will surprise somebody one day."""
+    said: list[str] = []
+    data, voters = len(config.data_nodes), len(config.members)
+    is_strict = config.durability.acks != 0 and config.durability.on_timeout == "block"
+    if voters < 3:
+        said.append(
+            f"{voters} node(s): nothing survives the loss of one. Use three, or two and a witness."
+        )
+    elif voters % 2 == 0:
+        said.append(
+            f"{voters} voters tolerate no more losses than {voters - 1}: use an odd number."
+        )
+    if data == 2 and is_strict:
+        said.append(
+            "two data nodes: while one is down or reboots, the other's writes are blocked, since"
+            ' acks = 1 needs a replica. Add a third, or set durability.on_timeout = "degrade".'
+        )
+    if config.durability.acks == 0:
+        said.append(
+            "acks = 0: a failover may lose acknowledged writes. They are counted and saved."
+        )
+    if any(not _is_loopback(node.host) for node in config.nodes.values()):
+        said.append(
+            "insecure = true: traffic between hosts is not encrypted yet. Use a private LAN."
+        )
+    return said
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,180 @@
+"""The file's sections, each a frozen value with its defaults; and what follows from them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from primacy.config.problems import ConfigRejected, Problem
+from primacy.config.secret import secret_problems
+from primacy.model import Address, NodeId
+
+LEASE_TTL_FLOOR_S = 1.0
+"""Below it the store's own election no longer fits into the lease (heartbeat ttl/20)."""
+LEASE_TTL_MAX_S = 60.0
+NODES_MAX = 9
+
+PROFILES: Mapping[str, float] = {"default": 3.0, "fast": 1.0}
+"""Profile -> lease_ttl_s."""
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Cluster(Section):
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+    engine: str
+    profile: Literal["default", "fast"] = "default"
+    lease_ttl_s: Annotated[float, Field(ge=LEASE_TTL_FLOOR_S, le=LEASE_TTL_MAX_S)] | None = None
+    """Overrides the profile's."""
+    state_dir: str = ""
+    """Of every node: its own directory below this. Default /var/lib/primacy/<cluster name>."""
+    failovers_before_back_off: Annotated[int, Field(ge=1, le=10_000)] = 3
+    """Automatic failovers within five minutes that wait for nothing; each further one waits 5 s,
+    doubling to 60 s."""
+    insecure: bool = False
+    """Allow doors beyond loopback although there is no TLS yet."""
+    secret_file: str = "primacy.secret"
+
+
+class Durability(Section):
+    acks: Annotated[int, Field(ge=0)] | Literal["quorum", "all"] = 1
+    ack_on: Literal["received", "applied"] = "received"
+    on_timeout: Literal["block", "degrade"] = "block"
+    timeout_s: Seconds = 10.0
+    degrade_failover: Literal["refuse", "lossy"] = "refuse"
+    wait_s: Annotated[float, Field(ge=0, le=3600)] = 3.0
+    """With acks = 0: how long a lost primary may take to return before a loss is risked."""
+
+
+class Router(Section):
+    hold_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    lag_max_transactions: Annotated[int, Field(ge=0)] = 1000
+    lag_max_s: Seconds = 5.0
+    ro_to_primary: bool = True
+    """Send `ro` connections to the primary where no replica is within the lag bound."""
+
+
+class MariaDb(Section):
+    server: str = "mariadbd"
+    install_db: str = "mariadb-install-db"
+    backup: str = "mariadb-backup"
+    binlog: str = "mariadb-binlog"
+    client: str = "mariadb"
+    user: str = "mysql"
+    """Who the server runs as when primacy runs as root. Otherwise it runs as primacy does."""
+    innodb_buffer_pool_mb: Annotated[int, Field(ge=16)] = 128
+    settings: dict[str, str | int | bool] = {}
+    """Further server variables."""
+
+
+class Node(Section):
+    host: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[^\s/]+$")]
+    database: bool = True
+    """False: a witness; it votes and holds no data."""
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    never_promote: bool = False
+    peer_port: Port = 7101
+    store_port: Port = 7102
+    clone_port: Port = 7103
+    database_port: Port = 3306
+    rw_port: Port = 3307
+    ro_port: Port = 3308
+    peer_router_port: Port = 3309
+    state_dir: str = ""
+    """This node's own directory. Default: its name, below the cluster's `state_dir`."""
+
+    @property
+    def peer(self) -> Address:
+        return Address(self.host, self.peer_port)
+
+    @property
+    def store(self) -> Address:
+        return Address(self.host, self.store_port)
+
+    @property
+    def clone(self) -> Address:
+        return Address(self.host, self.clone_port)
+
+    @property
+    def database_door(self) -> Address:
+        return Address(self.host, self.database_port)
+
+    @property
+    def rw(self) -> Address:
+        return Address(self.host, self.rw_port)
+
+    @property
+    def ro(self) -> Address:
+        return Address(self.host, self.ro_port)
+
+    @property
+    def peer_router(self) -> Address:
+        return Address(self.host, self.peer_router_port)
+
+    def ports(self) -> dict[str, int]:
+        """Key -> port, of the doors that this kind of node opens."""
+        names = ["peer_port", "store_port"]
+        if self.database:
+            names += ["clone_port", "database_port"]
+        names += ["rw_port", "ro_port", "peer_router_port"]
+        return {name: getattr(self, name) for name in names}
+
+
+class Config(Section):
+    """The whole cluster, as its operator wants it. Paths are absolute."""
+
+    cluster: Cluster
+    durability: Durability = Durability()
+    router: Router = Router()
+    mariadb: MariaDb = MariaDb()
+    nodes: Annotated[dict[str, Node], Field(min_length=1, max_length=NODES_MAX)]
+    directory: Path = Field(default=Path(), exclude=True)
+    """Where the file stands: its relative paths begin here. Not a key of the file."""
+
+    @property
+    def lease_ttl_s(self) -> float:
+        given = self.cluster.lease_ttl_s
+        return PROFILES[self.cluster.profile] if given is None else given
+
+    @property
+    def members(self) -> tuple[NodeId, ...]:
+        """All nodes, by name; each votes."""
+        return tuple(NodeId(name) for name in sorted(self.nodes))
+
+    @property
+    def data_nodes(self) -> tuple[NodeId, ...]:
+        return tuple(name for name in self.members if self.nodes[name].database)
+
+    @property
+    def secret_path(self) -> Path:
+        return self.directory / self.cluster.secret_file
+
+    def node(self, name: str) -> Node:
+        """Raises `ConfigRejected` for a name that the file does not have."""
+        found = self.nodes.get(name)
+        if found is None:
+            rule = f"the file's nodes are {', '.join(self.members)}"
+            raise ConfigRejected("the command line", (Problem("--node", repr(name), rule),))
+        return found
+
+    def state_dir(self, name: str) -> Path:
+        """Where this node keeps its data, store and accounts."""
+        own = self.node(name).state_dir
+        if own:
+            return self.directory / own
+        shared = self.cluster.state_dir or f"/var/lib/primacy/{self.cluster.name}"
+        return self.directory / shared / name
+
+    def secret(self) -> bytes:
+        """What the members share. Raises `ConfigRejected` where it cannot be used."""
+        problems = list(secret_problems(self.secret_path))
+        if problems:
+            raise ConfigRejected(str(self.secret_path), tuple(problems))
+        return bytes.fromhex(self.secret_path.read_text().strip())
