@@ -44,6 +44,7 @@ conformance: install  ## one suite per contract, against everything that claims 
 	$(PYTEST) -q tests/conformance -m "not integration"
 
 integration: install system  ## real sockets, disks, signals and servers
+	@bash scripts/install-system.sh haproxy
 	$(PYTEST) -q tests -m "integration" --durations=10
 
 sim: install  ## a budget of simulator seeds (SEEDS=150), and the seeds that once found a bug
@@ -65,8 +66,8 @@ bench: install system  ## figures beside a floor measured in the same run; never
 	$(BIN)/python benchmarks/failover.py --rounds $(ROUNDS) $(ARGS)
 
 golden: install  ## accept what the machines now do; then read the diff
-	REWRITE=1 $(PYTEST) -q tests/unit -k script
-	git diff --stat -- '*/testdata/*'
+	REWRITE=1 $(PYTEST) -q tests/unit -k "script or golden"
+	git diff --stat -- '*/testdata/*' docs/openapi.json
 
 fix: install  ## format and repair what can be repaired
 	$(BIN)/ruff format .
@@ -74,7 +75,7 @@ fix: install  ## format and repair what can be repaired
 
 lock: install  ## pin the dependencies of pyproject.toml again, with hashes
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --extra mariadb \
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --extra mariadb --extra http \
 		--group dev pyproject.toml -o requirements.lock
 
 .PHONY: help install system check lint types layers unit conformance integration sim test soak \

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sees to it that MariaDB's programs are here: its server, its client tools and mariadb-backup.
+# Sees to it that MariaDB's programs are here: its server, its client tools and mariadb-backup; and
+# those that the arguments name (haproxy, for the tests).
 #
 # Promises  No system service is started or left running: a temporary policy-rc.d forbids it, and
 #           whatever stood there before is put back. Does nothing where nothing is missing.
@@ -18,6 +19,9 @@ missing=()
 command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null &&
     command -v mariadb-binlog >/dev/null || missing+=(mariadb-server)
 command -v mariadb-backup >/dev/null || missing+=(mariadb-backup)
+for package in "$@"; do # Of the tests alone: named by whoever needs them, as their program is.
+    command -v "$package" >/dev/null || missing+=("$package")
+done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
@@ -46,7 +50,12 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
 apt-get -qq install --no-install-recommends -y "${missing[@]}" >/dev/null
 
-# The package enables its own service for the next boot; primacy starts its servers itself.
+# A package enables its own service for the next boot; primacy starts its servers itself.
 if [ -d /run/systemd/system ] && command -v systemctl >/dev/null; then
-    systemctl disable --quiet mariadb.service || true
+    for package in "${missing[@]}"; do
+        case $package in
+            mariadb-server) systemctl disable --quiet mariadb.service || true ;;
+            haproxy) systemctl disable --quiet haproxy.service || true ;;
+        esac
+    done
 fi

@@ -24,6 +24,10 @@ class Unavailable(PrimacyError):
     """Not now. Nothing was applied; the same call may succeed later."""
 
 
+class Withdrawn(Unavailable):
+    """Nobody took the request up in time, and it was taken back: it cannot come true later."""
+
+
 class OutcomeUnknown(PrimacyError):
     """The answer was lost. The call may or may not have been applied."""
 
@@ -34,6 +38,10 @@ class Conflict(PrimacyError):
 
 class Rejected(PrimacyError):
     """The request can never succeed as written."""
+
+
+class NotFound(Rejected):
+    """The request names something that does not exist."""
 
 
 class NotLeader(Unavailable):

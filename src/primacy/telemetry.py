@@ -28,6 +28,18 @@ Sink = Callable[[Event], None]
 """Takes an event and returns at once. A slow sink must queue or drop, and count what it drops."""
 
 
+class Counted:
+    """A sink that counts events by name, and passes them on. Other threads may read `counts`."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self.counts: dict[str, int] = {}
+
+    def __call__(self, event: Event) -> None:
+        self.counts[event.name] = self.counts.get(event.name, 0) + 1
+        self._sink(event)
+
+
 def ignore(_event: Event) -> None:
     """The sink for those who do not want to know."""
 

@@ -181,6 +181,7 @@ def test_the_lock_file_pins_every_dependency_with_hashes() -> None:
     wanted = [
         *project["project"]["dependencies"],
         *project["project"]["optional-dependencies"]["mariadb"],
+        *project["project"]["optional-dependencies"]["http"],
         *project["dependency-groups"]["dev"],
     ]
     names = [re.split(r"[^A-Za-z0-9-]", each)[0].lower() for each in wanted]

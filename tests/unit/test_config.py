@@ -75,7 +75,7 @@ WRONG_KEYS = {
         "router.hold_sec",
         "1: unknown key; did you mean hold_s?",
     ),
-    "unknown section": ("[extra]\nx = 1", "extra", "known here: cluster, durability"),
+    "unknown section": ("[extra]\nx = 1", "extra", "known here: api, cluster, durability"),
     "lease below the floor": (
         "lease_ttl_s = 0.5",
         "cluster.lease_ttl_s",

@@ -9,12 +9,14 @@ the agent is no outage. A primary whose agent stays away is killed by its guard 
 
 import asyncio
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -22,10 +24,12 @@ import uvloop
 
 from primacy.cli.assemble import Parts, agent_of, router_of, store_client, store_server
 from primacy.clock import Clock, SystemClock
+from primacy.cluster.showing import Window
 from primacy.config import Config
+from primacy.coordination.embedded.server import StoreServer
 from primacy.model import NodeId
 from primacy.runtime.processes import Watched, watch
-from primacy.telemetry import Event, Sink
+from primacy.telemetry import Counted, Event, Sink
 
 ROUTER_AGAIN_AFTER_S = 0.5
 """A router that exits is started again after this long."""
@@ -57,6 +61,8 @@ def run_router(config: Config, node: str, *, path: Path, is_json: bool) -> None:
 
 
 async def _node(parts: Parts) -> None:
+    counted, window = Counted(parts.events), Window()
+    parts = replace(parts, events=counted)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         server = store_server(parts)
         tasks.create_task(server.run(), name="store")
@@ -64,8 +70,17 @@ async def _node(parts: Parts) -> None:
         keeper = RouterKeeper(parts)
         tasks.create_task(keeper.run(), name="router-keeper")
         if parts.node in parts.config.data_nodes:
-            agent = await stack.enter_async_context(agent_of(parts, store))
+            agent = await stack.enter_async_context(agent_of(parts, store, window))
             tasks.create_task(agent.run(), name="agent")
+        if parts.config.api.enabled:
+            tasks.create_task(_api(parts, server, window, counted), name="api")
+
+
+async def _api(parts: Parts, server: StoreServer, window: Window, counted: Counted) -> None:
+    """Begins when the member does, so that its imports are in nobody's way at the start."""
+    await server.is_open.wait()
+    http = await asyncio.to_thread(importlib.import_module, "primacy.cli.assemble_http")
+    await http.api_server(parts, window=window, server=server, counted=counted).run()
 
 
 async def _router(parts: Parts) -> None:

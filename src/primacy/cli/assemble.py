@@ -9,10 +9,10 @@ from typing import Literal
 
 from primacy.clock import Clock
 from primacy.cluster.agent import Agent
-from primacy.cluster.control.roster import Roster
 from primacy.cluster.holding import Holding
 from primacy.cluster.paging import PageSight
 from primacy.cluster.policy import Policy
+from primacy.cluster.showing import Window
 from primacy.config import Config
 from primacy.consensus.raft.node import Timing
 from primacy.coordination.api import Store
@@ -56,16 +56,6 @@ def policy(config: Config) -> Policy:
         failovers_before_back_off=config.cluster.failovers_before_back_off,
         priority={name: config.node(name).priority for name in data_nodes},
         never_promote=frozenset(name for name in data_nodes if config.node(name).never_promote),
-    )
-
-
-def roster(config: Config) -> Roster:
-    """Who there is, for reading and asking."""
-    return Roster(
-        cluster=config.cluster.name,
-        members=config.members,
-        data_nodes=config.data_nodes,
-        never_promote=frozenset(name for name in config.members if config.node(name).never_promote),
     )
 
 
@@ -165,8 +155,8 @@ def store_client(config: Config, clock: Clock) -> StoreClient:
 
 
 @asynccontextmanager
-async def agent_of(parts: Parts, store: Store) -> AsyncIterator[Agent]:
-    """The agent of a data node, with its engine's clone door open."""
+async def agent_of(parts: Parts, store: Store, window: Window) -> AsyncIterator[Agent]:
+    """The agent of a data node, with its engine's clone door open. It shows itself in `window`."""
     config, node, clock, events = parts.config, parts.node, parts.clock, parts.events
     if config.cluster.engine != "mariadb":
         raise Rejected(
@@ -186,4 +176,5 @@ async def agent_of(parts: Parts, store: Store) -> AsyncIterator[Agent]:
             clock=clock,
             read_page=PageSight(settings.page),
             events=events,
+            show=window.show,
         )

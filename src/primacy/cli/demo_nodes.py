@@ -24,6 +24,7 @@ PORT_NAMES = (
     "peer_port",
     "store_port",
     "clone_port",
+    "api_port",
     "database_port",
     "rw_port",
     "ro_port",

@@ -32,6 +32,7 @@ BASE_PORTS = {
     "peer_port": 7101,
     "store_port": 7102,
     "clone_port": 7103,
+    "api_port": 7104,
     "database_port": 3306,
     "rw_port": 3307,
     "ro_port": 3308,

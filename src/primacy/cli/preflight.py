@@ -5,6 +5,7 @@ Does not  Hold what it checked: a port may be taken a moment later, and the agen
           Object to ports that this node's own server or router holds: they outlive an agent.
 """
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -30,7 +31,9 @@ MARIADB_PROGRAMS = {
 }
 """Program -> Debian's package."""
 
-AGENT_PORTS = ("peer_port", "store_port", "clone_port")
+HTTP_PACKAGES = ("prometheus_client", "starlette", "uvicorn")
+"""Of the extra `http`."""
+
 ROUTER_PORTS = ("rw_port", "ro_port", "peer_router_port")
 
 
@@ -41,12 +44,13 @@ def check_run(config: Config, node: str) -> None:
     if agent is not None:
         rule = f"it runs here already, as process {agent}"
         raise ConfigRejected(f"node {node} cannot start here", (Problem("--node", node, rule),))
-    keys = [*AGENT_PORTS] if has_database else [*AGENT_PORTS[:2]]
+    keys = ["peer_port", "store_port", *(["clone_port"] if has_database else [])]
     if _running(run_dir / "router.pid", ("router", node)) is None:
         keys += ROUTER_PORTS
     if has_database and _running(run_dir / "db.pid", ()) is None:
         keys.append("database_port")
     problems = list(_port_problems(config, node, keys))
+    problems += _api_problems(config, node)
     problems += _state_dir_problems(config, node)
     if has_database:
         problems += _program_problems(config)
@@ -65,9 +69,28 @@ def check_router(config: Config, node: str) -> None:
 def _port_problems(config: Config, node: str, keys: Iterable[str]) -> Iterator[Problem]:
     host, ports = config.node(node).host, config.node(node).ports()
     for key in keys:
-        reason = _refusal(host, ports[key])
-        if reason is not None:
-            yield Problem(f"nodes.{node}.{key}", str(ports[key]), f"{host}:{ports[key]}: {reason}")
+        yield from _port_problem(f"nodes.{node}.{key}", host, ports[key])
+
+
+def _port_problem(key: str, host: str, port: int) -> Iterator[Problem]:
+    reason = _refusal(host, port)
+    if reason is not None:
+        yield Problem(key, str(port), f"{host}:{port}: {reason}")
+
+
+def _api_problems(config: Config, node: str) -> Iterator[Problem]:
+    if not config.api.enabled:
+        return
+    door = config.api_door(node)
+    yield from _port_problem(f"nodes.{node}.api_port", door.host, door.port)
+    missing = [name for name in HTTP_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        rule = f"{', '.join(missing)} not found: pip install 'primacy[http]', or set it to false"
+        yield Problem("api.enabled", "true", rule)
+    try:
+        config.api_token()
+    except ConfigRejected as error:
+        yield from error.problems
 
 
 def _refusal(host: str, port: int) -> str | None:

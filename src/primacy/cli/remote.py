@@ -4,7 +4,6 @@ Blocks: call it in a thread. The standard library's client is enough for one req
 """
 
 import http.client
-import stat
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from urllib.error import HTTPError, URLError
 import msgspec
 
 from primacy.cluster.control.answers import Problem
+from primacy.config import ConfigRejected, token_in, token_problems
 from primacy.errors import Conflict, OutcomeUnknown, PrimacyError, Rejected, Unavailable
 
 T = TypeVar("T")
@@ -84,16 +84,11 @@ class Remote:
 
 
 def read_token(path: Path) -> str:
-    """`Rejected` where there is none, or where others may read it."""
-    try:
-        mode, raw = stat.S_IMODE(path.stat().st_mode), path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Rejected(f"the token {path} cannot be read: {error}", hint="Name its file.") from None
-    if mode & 0o077:
-        raise Rejected(
-            f"others may read the token {path} (mode {mode:04o})", hint=f"Run: chmod 600 {path}"
-        )
-    return raw.strip()
+    """`ConfigRejected` where there is none, or where others may read it."""
+    problems = list(token_problems(path, "--token-file"))
+    if problems:
+        raise ConfigRejected("the command line", tuple(problems))
+    return token_in(path)
 
 
 def _refusal(status: int, raw: bytes, url: str) -> PrimacyError:

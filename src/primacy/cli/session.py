@@ -5,11 +5,22 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from primacy.clock import SystemClock
+from primacy.cluster.control.roster import Roster
 from primacy.config import Config
 from primacy.coordination.api import Store
 from primacy.coordination.embedded.client import StoreClient
 from primacy.coordination.guarantees import DeclaredStore
 from primacy.model import NodeId
+
+
+def roster(config: Config) -> Roster:
+    """Who there is, for reading and asking."""
+    return Roster(
+        cluster=config.cluster.name,
+        members=config.members,
+        data_nodes=config.data_nodes,
+        never_promote=frozenset(name for name in config.members if config.node(name).never_promote),
+    )
 
 
 @asynccontextmanager

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from primacy.cli.assemble import roster
 from primacy.cli.options import loaded
 from primacy.cli.remote import Remote
-from primacy.cli.session import singles_of, store_of
+from primacy.cli.session import roster, singles_of, store_of
 from primacy.clock import SystemClock
 from primacy.cluster.control import requests
 from primacy.cluster.control.answers import (

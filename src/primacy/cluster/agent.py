@@ -20,6 +20,7 @@ from primacy.cluster.perform import Hands
 from primacy.cluster.plan import plan
 from primacy.cluster.policy import Policy
 from primacy.cluster.publishing import Publisher
+from primacy.cluster.showing import Shown
 from primacy.cluster.view import PageView, View
 from primacy.cluster.viewing import Records, Sight
 from primacy.coordination.api import Store
@@ -70,7 +71,9 @@ class Agent:
         clock: Clock,
         read_page: Callable[[], PageView],
         events: Sink,
+        show: Callable[[Shown], None] | None = None,
     ) -> None:
+        """`show` is given the newest view after each look at the database."""
         self._node = node
         self._store = store
         self._engine = engine
@@ -79,6 +82,7 @@ class Agent:
         self._clock = clock
         self._read_page = read_page
         self._events = events
+        self._show = show
         self._records = Records(node, clock.now_s())
         self._sight = Sight(node, clock.now_s())
         self._hands = Hands(
@@ -197,6 +201,8 @@ class Agent:
         if seen != before:
             self._wake.set()
             self._publisher.wake()
+        if self._show is not None:
+            self._show(self._shown())
 
     async def _watch_exit(self) -> None:
         """The database or its guard has exited: look at once."""
@@ -235,6 +241,14 @@ class Agent:
             page=self._read_page(),
             is_store_current=self._is_loaded and age_s <= self._policy.lease_ttl_s,
             wall_s=self._clock.wall_s(),
+        )
+
+    def _shown(self) -> Shown:
+        return Shown(
+            view=self._view(),
+            history=tuple(record for record, _ in self._records.history.values()),
+            doing=self._hands.progress or self._reason,
+            at_s=self._clock.now_s(),
         )
 
     def _status_view(self) -> tuple[View, str, Revision]:

@@ -17,13 +17,20 @@ from primacy.config.reading import (
     parse,
     path_of,
 )
-from primacy.config.rules import ENGINES, ENGINES_PLANNED, OWNED_SETTINGS, warnings
-from primacy.config.secret import SECRET_BYTES
+from primacy.config.rules import (
+    ENGINES,
+    ENGINES_PLANNED,
+    OWNED_SETTINGS,
+    is_loopback,
+    warnings,
+)
+from primacy.config.secret import SECRET_BYTES, token_in, token_problems
 from primacy.config.sections import (
     LEASE_TTL_FLOOR_S,
     LEASE_TTL_MAX_S,
     NODES_MAX,
     PROFILES,
+    Api,
     Cluster,
     Config,
     Durability,
@@ -45,6 +52,7 @@ __all__ = [
     "OWNED_SETTINGS",
     "PROFILES",
     "SECRET_BYTES",
+    "Api",
     "Cluster",
     "Config",
     "ConfigRejected",
@@ -54,8 +62,11 @@ __all__ = [
     "Problem",
     "Router",
     "Section",
+    "is_loopback",
     "load",
     "parse",
     "path_of",
+    "token_in",
+    "token_problems",
     "warnings",
 ]

@@ -68,7 +68,9 @@ def _address_problems(config: Config) -> Iterator[Problem]:
             other = taken.setdefault((host, port), full)
             if other != full:
                 yield Problem(full, str(port), f"{node.host}:{port} is {other} already")
-    beyond = [name for name in config.members if not _is_loopback(config.nodes[name].host)]
+    beyond = [str(name) for name in config.members if not is_loopback(config.nodes[name].host)]
+    if config.api.enabled and config.api.listen and not is_loopback(config.api.listen):
+        beyond.append(f"api.listen {config.api.listen}")
     if beyond and not config.cluster.insecure:
         rule = (
             f"{', '.join(beyond)} would listen beyond loopback, and TLS is not in this version."
@@ -129,14 +131,25 @@ def warnings(config: Config) -> list[str]:
         said.append(
             "acks = 0: a failover may lose acknowledged writes. They are counted and saved."
         )
-    if any(not _is_loopback(node.host) for node in config.nodes.values()):
+    if config.api.enabled and not config.api.token_file:
+        open_at = sorted({name for name in config.members if not _is_api_on_loopback(config, name)})
+        if open_at:
+            said.append(
+                f"no api.token_file: over HTTP, {', '.join(open_at)} answer questions and refuse"
+                " every request that changes something."
+            )
+    if any(not is_loopback(node.host) for node in config.nodes.values()):
         said.append(
             "insecure = true: traffic between hosts is not encrypted yet. Use a private LAN."
         )
     return said
 
 
-def _is_loopback(host: str) -> bool:
+def _is_api_on_loopback(config: Config, name: str) -> bool:
+    return is_loopback(config.api_door(name).host)
+
+
+def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""The cluster's secret: what its file must be."""
+"""The cluster's secret, and the token of the HTTP API: what their files must be."""
 
 import stat
 from collections.abc import Iterator
@@ -7,6 +7,10 @@ from pathlib import Path
 from primacy.config.problems import Problem
 
 SECRET_BYTES = 32
+
+TOKEN_CHARACTERS_MIN = 16
+TOKEN_CHARACTERS_MAX = 512
+"""A token shorter than this can be guessed; a longer one does not fit into a request's head."""
 
 
 def secret_problems(path: Path) -> Iterator[Problem]:
@@ -24,3 +28,26 @@ def secret_problems(path: Path) -> Iterator[Problem]:
         "0123456789abcdef"
     ):
         yield Problem(key, shown, f"must hold {SECRET_BYTES} bytes as lower-case hex digits")
+
+
+def token_in(path: Path) -> str:
+    """Assumes that `token_problems` found none."""
+    return path.read_text().strip()
+
+
+def token_problems(path: Path, key: str) -> Iterator[Problem]:
+    shown = repr(str(path))
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        rule = f"{reason}. Make one: (umask 077; openssl rand -hex 32 > {path})"
+        yield Problem(key, shown, rule)
+        return
+    if mode & 0o077:
+        yield Problem(key, shown, f"others may read it (mode {mode:04o}). Run: chmod 600 {path}")
+    is_plain = token.isascii() and token.isprintable() and " " not in token
+    if not is_plain or not TOKEN_CHARACTERS_MIN <= len(token) <= TOKEN_CHARACTERS_MAX:
+        rule = f"must be {TOKEN_CHARACTERS_MIN} to {TOKEN_CHARACTERS_MAX} characters without spaces"
+        yield Problem(key, shown, rule)

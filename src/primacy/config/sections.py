@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from primacy.config.problems import ConfigRejected, Problem
-from primacy.config.secret import secret_problems
+from primacy.config.secret import secret_problems, token_in, token_problems
 from primacy.model import Address, NodeId
 
 LEASE_TTL_FLOOR_S = 1.0
@@ -74,6 +74,17 @@ class MariaDb(Section):
     """Further server variables."""
 
 
+class Api(Section):
+    """The HTTP API of each agent."""
+
+    enabled: bool = True
+    listen: Annotated[str, Field(max_length=253, pattern=r"^[^\s/]*$")] = ""
+    """The address to listen at, such as 127.0.0.1 or 0.0.0.0. Default: the node's host."""
+    token_file: str = ""
+    """Who asks for a change must know what stands in it. Default: none is needed on loopback, and
+    beyond it no change can be asked for."""
+
+
 class Node(Section):
     host: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[^\s/]+$")]
     database: bool = True
@@ -83,6 +94,7 @@ class Node(Section):
     peer_port: Port = 7101
     store_port: Port = 7102
     clone_port: Port = 7103
+    api_port: Port = 7104
     database_port: Port = 3306
     rw_port: Port = 3307
     ro_port: Port = 3308
@@ -120,7 +132,7 @@ class Node(Section):
 
     def ports(self) -> dict[str, int]:
         """Key -> port, of the doors that this kind of node opens."""
-        names = ["peer_port", "store_port"]
+        names = ["peer_port", "store_port", "api_port"]
         if self.database:
             names += ["clone_port", "database_port"]
         names += ["rw_port", "ro_port", "peer_router_port"]
@@ -134,6 +146,7 @@ class Config(Section):
     durability: Durability = Durability()
     router: Router = Router()
     mariadb: MariaDb = MariaDb()
+    api: Api = Api()
     nodes: Annotated[dict[str, Node], Field(min_length=1, max_length=NODES_MAX)]
     directory: Path = Field(default=Path(), exclude=True)
     """Where the file stands: its relative paths begin here. Not a key of the file."""
@@ -171,6 +184,22 @@ class Config(Section):
             return self.directory / own
         shared = self.cluster.state_dir or f"/var/lib/primacy/{self.cluster.name}"
         return self.directory / shared / name
+
+    def api_door(self, name: str) -> Address:
+        """Where this node's HTTP API listens."""
+        node = self.node(name)
+        return Address(self.api.listen or node.host, node.api_port)
+
+    def api_token(self) -> str | None:
+        """What must be known to ask for a change over HTTP; None: no token is configured. Raises
+        `ConfigRejected` where its file cannot be used."""
+        if not self.api.token_file:
+            return None
+        path = self.directory / self.api.token_file
+        problems = list(token_problems(path, "api.token_file"))
+        if problems:
+            raise ConfigRejected(str(path), tuple(problems))
+        return token_in(path)
 
     def secret(self) -> bytes:
         """What the members share. Raises `ConfigRejected` where it cannot be used."""

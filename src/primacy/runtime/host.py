@@ -68,6 +68,11 @@ class HostCounts:
     steps: int = 0
     dropped_messages: int = 0
     undecodable_messages: int = 0
+    log_writes: int = 0
+    """Writes that became durable."""
+    log_write_total_s: float = 0.0
+    """From asking for each until it was durable."""
+    log_write_longest_s: float = 0.0
 
 
 class MachineHost(Generic[M, E, F]):
@@ -102,6 +107,8 @@ class MachineHost(Generic[M, E, F]):
         self._failure: Exception | None = None
         self._tasks: asyncio.TaskGroup | None = None
         self._saving: set[SnapshotMeta] = set()
+        self._asked: deque[tuple[int, float]] = deque()
+        """Writes under way, in order: their id, and when they were asked for."""
         self._sender = SnapshotSender(storage.snapshots, self._send_piece, sink=sink)
         self._receiver = SnapshotReceiver(storage.snapshots, self._send_receipt, sink=sink)
 
@@ -186,6 +193,7 @@ class MachineHost(Generic[M, E, F]):
             case Send(to, message):
                 self._send(to, message)
             case Persist():
+                self._asked.append((effect.write_id, self._clock.now_s()))
                 self._storage.write(effect)
             case SendSnapshot(to, term):
                 self._group().create_task(self._send_snapshot(to, term), name=f"snapshot-to-{to}")
@@ -204,6 +212,12 @@ class MachineHost(Generic[M, E, F]):
     # ---- disk -----------------------------------------------------------------------------
 
     def _on_durable(self, write_id: int) -> None:
+        now_s, counts = self._clock.now_s(), self.counts
+        while self._asked and self._asked[0][0] <= write_id:
+            took_s = now_s - self._asked.popleft()[1]
+            counts.log_writes += 1
+            counts.log_write_total_s += took_s
+            counts.log_write_longest_s = max(counts.log_write_longest_s, took_s)
         self._put(Persisted(write_id))
 
     def _on_failure(self, error: Exception) -> None:

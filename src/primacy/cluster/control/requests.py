@@ -3,8 +3,7 @@
 Promises  A request that is not taken up in time is withdrawn, so that it cannot come true later
           when nobody expects it; where it was taken up meanwhile, the error says so.
 Errors    `Rejected`: it can never be done. `Conflict`: another one is under way, or the brain
-          refused. `Unavailable`: not in time, and withdrawn. `OutcomeUnknown`: taken up, and its
-          end was not seen.
+          refused. `Withdrawn`: not in time. `OutcomeUnknown`: taken up, and its end was not seen.
 """
 
 import asyncio
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from primacy.clock import Clock
 from primacy.cluster.control.roster import Roster
 from primacy.coordination.api import Change, Delete, Put, Store, Txn, absent, holds_value
-from primacy.errors import Conflict, OutcomeUnknown, Rejected, Unavailable
+from primacy.errors import Conflict, OutcomeUnknown, Rejected, Unavailable, Withdrawn
 from primacy.model import Revision
 from primacy.replication.records import (
     FAILOVER_KEY,
@@ -153,11 +152,11 @@ async def _ask(
 
 async def _given_up(
     store: Store, key: str, value: bytes, timeout_s: float
-) -> Unavailable | OutcomeUnknown:
+) -> Withdrawn | OutcomeUnknown:
     """Take the request back, if nobody has begun with it; the error for either case."""
     withdraw = Txn(compares=(holds_value(key, value),), then=(Delete(key),))
     if (await store.txn(withdraw)).is_success:
-        return Unavailable(
+        return Withdrawn(
             f"not done within {timeout_s:.0f} s, and withdrawn",
             hint="`primacy status` and `primacy why` say what is in the way.",
         )

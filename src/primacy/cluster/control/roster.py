@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from primacy.errors import Rejected
+from primacy.errors import NotFound, Rejected
 from primacy.model import NodeId
 
 
@@ -20,16 +20,16 @@ class Roster:
         return frozenset(self.members) - frozenset(self.data_nodes)
 
     def node(self, name: str) -> NodeId:
-        """`Rejected` for a name that the file does not have."""
+        """`NotFound` for a name that the file does not have."""
         if name not in self.members:
-            raise Rejected(
+            raise NotFound(
                 f"there is no node {name!r}: the file's nodes are {', '.join(self.members)}",
                 hint="Name one of these.",
             )
         return NodeId(name)
 
     def candidate(self, name: str) -> NodeId:
-        """`Rejected` for a node that can never become primary."""
+        """`NotFound`, or `Rejected` for a node that can never become primary."""
         node = self.node(name)
         if node in self.witnesses:
             raise Rejected(

@@ -41,8 +41,9 @@ from primacy.coordination.embedded.requests import (
     SnapshotDue,
 )
 from primacy.model import Address, NodeId
-from primacy.runtime.host import MachineHost
+from primacy.runtime.host import HostCounts, MachineHost
 from primacy.runtime.snapshots import SnapshotStore
+from primacy.runtime.stalls import StallMeter
 from primacy.runtime.storage import MemberStorage
 from primacy.runtime.tcp import TcpTransport
 from primacy.telemetry import Event, Sink
@@ -89,6 +90,16 @@ class StoreServer:
     @property
     def member(self) -> StoreMember | None:
         return self._member
+
+    @property
+    def counts(self) -> HostCounts:
+        """Of the member's host, since its start; zeros before it."""
+        return self._host.counts if self._host is not None else HostCounts()
+
+    @property
+    def stalls(self) -> StallMeter | None:
+        """How late this event loop is; None before the start."""
+        return self._host.stalls if self._host is not None else None
 
     def transfer_leadership(self, to: NodeId) -> None:
         """Ask this member, if it leads, to hand the lead to `to`. Nothing is promised."""

@@ -14,14 +14,14 @@ from primacy.cluster.transactions import swap_txn
 from primacy.cluster.view import StoreView
 from primacy.coordination.api import Delete, Put, Txn
 from primacy.coordination.memory import MemoryStore
-from primacy.errors import Conflict, OutcomeUnknown, PrimacyError, Rejected, Unavailable
+from primacy.errors import Conflict, NotFound, OutcomeUnknown, PrimacyError, Rejected, Withdrawn
 from primacy.model import Epoch, Incarnation, Member, NodeId, Revision
 from primacy.replication.records import (
-    DurabilityRecord,
     FAILOVER_KEY,
     OUTCOMES_PREFIX,
     PAUSE_KEY,
     SWITCHOVER_KEY,
+    DurabilityRecord,
     FailoverRequest,
     RequestOutcome,
     SwitchoverRequest,
@@ -102,7 +102,7 @@ def test_what_the_brain_refuses_is_a_conflict_with_its_reason() -> None:
 def test_a_request_that_nobody_takes_up_is_withdrawn() -> None:
     async def story() -> None:
         at = desk()
-        with pytest.raises(Unavailable, match="withdrawn"):
+        with pytest.raises(Withdrawn, match="withdrawn"):
             await switchover(at, to=None, timeout_s=AT_ONCE_S)
         assert (await at.store.range(SWITCHOVER_KEY)).items == ()
 
@@ -193,6 +193,14 @@ def test_a_pause_stands_until_it_is_ended_and_either_may_be_said_twice() -> None
         assert (await at.store.range(PAUSE_KEY)).items == ()
 
     asyncio.run(story())
+
+
+def test_a_stranger_is_told_from_a_node_that_cannot_lead() -> None:
+    with pytest.raises(NotFound):
+        ROSTER.candidate("z")
+    with pytest.raises(Rejected) as refused:
+        ROSTER.candidate("w")
+    assert not isinstance(refused.value, NotFound)
 
 
 def test_every_refusal_says_what_to_do() -> None:

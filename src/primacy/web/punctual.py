@@ -1,0 +1,47 @@
+"""uvicorn's HTTP/1.1 protocol, which closes a connection that sends no whole request head in time.
+
+uvicorn bounds how long a connection may be idle between two requests, and not how slowly a request
+may arrive: a few clients that send a byte a minute would otherwise take all connections.
+"""
+
+import asyncio
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_WITHIN_S = 5.0
+"""From the connection's beginning, or from the first byte of a later request."""
+
+
+class PunctualProtocol(H11Protocol):
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(  # type: ignore[override]  # uvicorn narrows the transport, as it may.
+        self, transport: asyncio.Transport
+    ) -> None:
+        super().connection_made(transport)
+        self._arm()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._disarm()
+        elif self._late is None:
+            self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def _arm(self) -> None:
+        self._late = self.loop.call_later(HEAD_WITHIN_S, self._close)
+
+    def _disarm(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _close(self) -> None:
+        self._late = None
+        if not self.transport.is_closing() and self.conn.their_state is h11.IDLE:
+            self.transport.close()
