@@ -245,7 +245,8 @@ class Engine(Protocol):
 
     async def begin_epoch(self, epoch: Epoch, primary: NodeId) -> int:
         """Detach from any upstream and durably write the epoch row, doors closed; nobody's
-        acknowledgement is waited for. Returns the row's sequence. Called again: the same row."""
+        acknowledgement is waited for. Exclusions of an earlier reign end: they would keep those
+        out who must hold the row. Returns its sequence. Called again: the same row, and no more."""
         ...
 
     async def set_acks(self, acks: int, *, may_release: bool = False) -> None:

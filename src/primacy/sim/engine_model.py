@@ -315,6 +315,7 @@ class ModelEngine:
         if files.applied < len(files.log):
             raise Conflict("the own tail is not applied", hint="Drain first.")
         self.sender.forget()
+        files.excluded.clear()
         self.epoch = epoch
         record = self._append(Kind.EPOCH_ROW, -epoch, None)
         await self._synced()

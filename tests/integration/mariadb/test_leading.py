@@ -302,6 +302,27 @@ def test_an_excluded_node_is_gone_and_stays_away(trio: Trio) -> None:
     run(story())
 
 
+def test_who_was_excluded_in_an_earlier_reign_can_follow_the_next(trio: Trio) -> None:
+    """The lock is of this server and outlives its reign: it kept a follower out for seconds."""
+
+    async def story() -> None:
+        async with trio:
+            await trio.start(A, B)
+            await trio[A].engine.begin_epoch(Epoch(1), A)
+            await trio[A].engine.exclude(B)
+            await trio[A].engine.begin_epoch(Epoch(2), A)
+            assert (await trio[A].engine.observe()).sending.excluded == frozenset()
+            await trio[B].engine.follow(A, Epoch(2), acknowledge=False)
+            await trio[A].engine.exclude(B)
+            await trio[A].engine.begin_epoch(Epoch(2), A)
+            assert (await trio[A].engine.observe()).sending.excluded == {B}, "called again"
+            await trio[B].engine.begin_epoch(Epoch(3), B)
+            await trio[A].engine.follow(B, Epoch(3), acknowledge=False)
+            assert (await trio[A].engine.observe()).sending.excluded == frozenset()
+
+    run(story())
+
+
 def test_heartbeats_are_numbered_and_reach_the_replicas(trio: Trio) -> None:
     async def story() -> None:
         async with trio:

@@ -230,6 +230,8 @@ class MariaDbEngine:
                 f"the log has an epoch row at or above {epoch}", hint="Win a later epoch."
             )
         await self._source.be_silent(status)
+        for node in sorted(status.excluded):
+            await self._source.admit(node)
         await self._receiver.detach()
         self._needs_salvage = False
         self._note(sealed_epoch=epoch, following_epoch=Epoch(0), led_epoch=epoch, led_from=0)

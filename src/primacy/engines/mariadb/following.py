@@ -134,6 +134,7 @@ class Follower:
             statements.append(f"SET GLOBAL gtid_slave_pos = '{status.logged_text}'")
         if status.sends_semi_sync and not status.waiting_commits:
             statements.append("SET GLOBAL rpl_semi_sync_master_enabled = 0")
+        statements += _unlocking(status)
         statements += [
             "SET GLOBAL read_only = 1",
             f"SET GLOBAL rpl_semi_sync_slave_enabled = {int(acknowledge)}",
@@ -156,6 +157,19 @@ class Follower:
                 hint="`salvage`, then `follow` again.",
             )
         await self._server.execute("START SLAVE IO_THREAD")
+
+
+def _unlocking(status: Status) -> list[str]:
+    """Whom this server locked out while it was primary: who follows somebody excludes nobody, and
+    as the next primary it is to keep nobody waiting. Local, as the locks are."""
+    if not status.excluded:
+        return []
+    accounts = [replication_account(node) for node in sorted(status.excluded)]
+    return [
+        "SET SESSION sql_log_bin = 0",
+        *(f"ALTER USER '{account}'@'%' ACCOUNT UNLOCK" for account in accounts),
+        "SET SESSION sql_log_bin = 1",
+    ]
 
 
 def _acknowledges(connection: Connection) -> bool:
