@@ -27,7 +27,7 @@ WATCH_EVERY_S = 1.0
 
 COLUMNS = (
     "node", "role", "state", "health", "epoch", "position", "io", "sql", "behind", "heartbeat",
-    "sync", "store", "doing",
+    "sync", "phi", "store", "doing",
 )  # fmt: skip
 
 
@@ -126,6 +126,7 @@ def _row(answer: ClusterAnswer, node: NodeAnswer, *, is_reachable: bool) -> list
         "-" if node.behind_transactions is None else str(node.behind_transactions),
         seconds(node.heartbeat_age_s) if is_replica else "-",
         "yes" if node.is_in_sync_set else "-",
+        f"{max(node.suspicion.values()):.1f}" if node.suspicion else "-",
         "leader" if answer.store.leader == node.node else store,
         node.doing,
     ]

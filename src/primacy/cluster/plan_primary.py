@@ -24,7 +24,7 @@ from primacy.cluster.actions import (
 )
 from primacy.cluster.plan_opening import make_able
 from primacy.cluster.policy import Policy
-from primacy.cluster.view import Transition, View
+from primacy.cluster.view import Transition, View, is_silent
 from primacy.model import Incarnation, Member, NodeId, Position
 from primacy.replication.durability import shown
 from primacy.replication.records import (
@@ -192,8 +192,7 @@ def _must_leave(view: View, policy: Policy, member: Member) -> bool:
     if member.node in view.engine.sending.excluded or status.error is not None:
         return True
     unfit_s = view.store.unfit_for_s.get(member.node, 0.0)
-    silent_s = view.store.silent_for_s.get(member.node, 0.0)
-    return unfit_s >= policy.member_out_after_s or silent_s >= policy.status_stale_after_s
+    return unfit_s >= policy.member_out_after_s or is_silent(view, policy, member.node)
 
 
 def _may_join(view: View, policy: Policy, record: DurabilityRecord, node: NodeId) -> bool:
@@ -202,7 +201,7 @@ def _may_join(view: View, policy: Policy, record: DurabilityRecord, node: NodeId
         return False
     if node in view.engine.sending.excluded or not view.is_fit_receiver(node, record.epoch):
         return False
-    if view.store.silent_for_s.get(node, 0.0) >= policy.status_stale_after_s:
+    if is_silent(view, policy, node):
         return False
     behind = view.engine.received.sequence - status.applied.sequence
     return status.received.epoch == record.epoch and behind <= policy.join_lag_max

@@ -23,7 +23,7 @@ from primacy.cluster.actions import (
     wait,
 )
 from primacy.cluster.policy import Policy
-from primacy.cluster.view import View
+from primacy.cluster.view import View, is_silent
 from primacy.engines.api import ServerState
 from primacy.model import ORIGIN, Epoch, Position
 from primacy.replication.records import PrimaryRecord
@@ -58,7 +58,7 @@ def plan_replica(view: View, policy: Policy) -> Plan:
                 )
             return act(Kill(reason=f"the database has not answered for {view.state_for_s:.1f} s"))
         case ServerState.RUNNING:
-            return _run_as_replica(view, record)
+            return _run_as_replica(view, policy, record)
         case ServerState.FOREIGN:
             return wait("a data directory that primacy did not make")
 
@@ -131,10 +131,10 @@ def _rejoin(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
     )
 
 
-def _run_as_replica(view: View, record: PrimaryRecord) -> Plan:
+def _run_as_replica(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
     if view.engine.needs_salvage:
         return act(Salvage(reason="received data that only the relay log holds comes first"))
-    taking_over = _take_over(view, record)
+    taking_over = _take_over(view, policy, record)
     if taking_over is not None:
         return taking_over
     replication = view.engine.replication
@@ -180,8 +180,8 @@ def _should_acknowledge(view: View, record: PrimaryRecord) -> bool:
     )
 
 
-def _take_over(view: View, record: PrimaryRecord) -> Plan | None:
-    """A switchover that names this node: hold a lease early, claim at the offered position."""
+def _take_over(view: View, policy: Policy, record: PrimaryRecord) -> Plan | None:
+    """A lead that may soon be this node's: hold a lease early, claim at an offered position."""
     offer = view.store.handover
     request = view.store.switchover
     if offer is not None and offer.target == view.node and offer.epoch == record.epoch:
@@ -204,6 +204,25 @@ def _take_over(view: View, record: PrimaryRecord) -> Plan | None:
         if view.lease is None:
             return act(HoldLease(reason="a switchover names this node"))
         return None
+    if _may_soon_claim(view, policy, record):
+        if view.lease is None:
+            return act(
+                HoldLease(reason=f"{record.node} is not heard any more: this node may lead next")
+            )
+        return None
     if view.lease is not None and view.lease.epoch == 0:
-        return act(DropLease(reason="the switchover that it was taken for is over"))
+        return act(DropLease(reason="what it was taken for is over"))
     return None
+
+
+def _may_soon_claim(view: View, policy: Policy, record: PrimaryRecord) -> bool:
+    """The primary has certainly gone, and only its lease still stands: this node may win. A lease
+    held early saves one round of the store, and gives no right to anything."""
+    durability = view.store.durability
+    return (
+        durability is not None
+        and durability.names(view.node, view.incarnation)
+        and view.node not in policy.never_promote
+        and view.store.pause is None
+        and is_silent(view, policy, record.node)
+    )

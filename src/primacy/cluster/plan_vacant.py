@@ -6,11 +6,12 @@ this node is D.primary, not cut     it waits for the others to go first, then re
 any other node with data            it seals for epoch + 1, publishes, and 5(b) or 6 decides
 """
 
+import math
 from collections.abc import Mapping
 
 from primacy.cluster.actions import Claim, Initialise, Plan, Seal, act, wait
 from primacy.cluster.policy import Policy, back_off_s
-from primacy.cluster.view import View
+from primacy.cluster.view import View, is_silent
 from primacy.engines.api import ServerState
 from primacy.model import ORIGIN, Epoch, NodeId, Revision
 from primacy.replication.durability import (
@@ -89,7 +90,7 @@ def _return(view: View, policy: Policy, record: DurabilityRecord, returning: Ver
     able = [
         member.node
         for member in record.members
-        if view.store.silent_for_s.get(member.node, 1e9) < policy.status_stale_after_s
+        if not is_silent(view, policy, member.node, unheard_s=math.inf)
     ]
     others_can = record.acks > 0 and len(able) >= seals_needed(len(record.members), record.acks)
     left_s = policy.return_after_s - view.store.vacant_for_s
@@ -121,7 +122,8 @@ def _seal_or_claim(view: View, policy: Policy, epoch: Epoch) -> Plan:
     verdict = _judge(view, policy, own, accepted)
     if not verdict.is_allowed:
         return wait(f"sealed for epoch {epoch}: {verdict.reason}", look_again_s=policy.tie_wait_s)
-    if verdict.is_tie and view.store.vacant_for_s < policy.tie_wait_s:
+    is_first_gone = verdict.goes_first is not None and is_silent(view, policy, verdict.goes_first)
+    if verdict.is_tie and not is_first_gone and view.store.vacant_for_s < policy.tie_wait_s:
         return wait(
             f"sealed for epoch {epoch}: {verdict.reason}; equally advanced, so it goes first",
             look_again_s=policy.tie_wait_s - view.store.vacant_for_s,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from primacy.cluster.suspicion import CERTAIN_PHI
 from primacy.model import NodeId
 
 
@@ -55,8 +56,15 @@ class Policy:
 
     @property
     def status_stale_after_s(self) -> float:
-        """A node whose status has not changed for this long is taken for silent."""
+        """The usual patience with a node that is not heard."""
         return max(1.5, self.lease_ttl_s)
+
+    def is_silent(self, silent_s: float, phi: float) -> bool:
+        """Taken to have gone: after half the usual patience where that is certain, after twice
+        as long where the node may only be slow. Nothing that must be safe rests on it."""
+        is_certain = phi >= CERTAIN_PHI
+        patience_s = self.status_stale_after_s * (0.5 if is_certain else 2.0)
+        return silent_s >= patience_s
 
 
 BACK_OFF_WINDOW_S = 300.0

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from primacy.clock import Clock
+from primacy.cluster.suspicion import STATUS_EVERY_S
 from primacy.cluster.transactions import decision_txn, status_txn
 from primacy.cluster.view import View
 from primacy.coordination.api import Store
@@ -20,7 +21,6 @@ from primacy.model import NodeId, Position, Revision
 from primacy.replication.records import DECISIONS_PREFIX, Decision, NodeStatus, decoded
 from primacy.telemetry import Event, Sink
 
-PUBLISH_AT_LEAST_EVERY_S = 1.0
 PUBLISH_AT_MOST_EVERY_S = 0.25
 """Positions of a busy server change all the time: four times a second is enough for a person."""
 
@@ -139,6 +139,7 @@ def status_of(view: View, doing: str, acted_on: Revision) -> NodeStatus:
         diverged_count=found.count if found else 0,
         diverged_path=found.path if found else "",
         doing=doing,
+        suspicion=_rounded(view),
         blocked_on=tuple(each.node for each in durability.members)
         if is_blocked and durability
         else (),
@@ -146,11 +147,15 @@ def status_of(view: View, doing: str, acted_on: Revision) -> NodeStatus:
     )
 
 
+def _rounded(view: View) -> dict[NodeId, float]:
+    return {node: round(phi, 1) for node, phi in view.store.suspicion.items() if node != view.node}
+
+
 def _is_due(
     status: NodeStatus, published: NodeStatus | None, *, age_s: float, is_urgent: bool
 ) -> bool:
     """Anything new is told; what matters to others at once, what only moves on in a while."""
-    if published is None or age_s >= PUBLISH_AT_LEAST_EVERY_S:
+    if published is None or age_s >= STATUS_EVERY_S:
         return True
     if _substance(status) != _substance(published):
         return True
@@ -170,5 +175,6 @@ def _substance(status: NodeStatus) -> NodeStatus:
         lease_left_s=None,
         waiting_commits=min(status.waiting_commits, 1),
         doing="",
+        suspicion={},
         wall_s=0.0,
     )

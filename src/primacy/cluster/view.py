@@ -7,6 +7,7 @@ this process. Ages are seconds on this node's monotonic clock, never differences
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from primacy.cluster.policy import Policy
 from primacy.engines.api import Diverged, Observation
 from primacy.model import Epoch, Incarnation, NodeId, Revision
 from primacy.replication.records import (
@@ -43,7 +44,9 @@ class StoreView:
     seal_mods: Mapping[NodeId, Revision] = field(default_factory=dict)
     nodes: Mapping[NodeId, NodeStatus] = field(default_factory=dict)
     silent_for_s: Mapping[NodeId, float] = field(default_factory=dict)
-    """Since each node's status last changed in this view."""
+    """Since each node was last heard; while the store is silent as a whole, nobody's grows."""
+    suspicion: Mapping[NodeId, float] = field(default_factory=dict)
+    """phi of each node (`suspicion`): how certain it is that it has gone."""
     unfit_for_s: Mapping[NodeId, float] = field(default_factory=dict)
     """Since each node was last seen as a fit receiver; absent while it is."""
     branches: Mapping[Epoch, BranchRecord] = field(default_factory=dict)
@@ -135,3 +138,9 @@ class View:
             and status.upstream == self.node
             and node not in self.store.unfit_for_s
         )
+
+
+def is_silent(view: View, policy: Policy, node: NodeId, *, unheard_s: float = 0.0) -> bool:
+    """The node is taken to have gone. One that was never heard has been silent `unheard_s`."""
+    silent_s = view.store.silent_for_s.get(node, unheard_s)
+    return policy.is_silent(silent_s, view.store.suspicion.get(node, 0.0))

@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from primacy.cluster.policy import BACK_OFF_WINDOW_S
+from primacy.cluster.suspicion import Suspicions
 from primacy.cluster.view import LeaseView, PageView, StoreView, Transition, View
 from primacy.coordination.api import Change, KeyValue
 from primacy.engines.api import Diverged, Observation, ServerState
@@ -66,7 +67,7 @@ class Records:
         self._branches: dict[Epoch, BranchRecord] = {}
         self.history: dict[Epoch, tuple[HistoryRecord, Revision]] = {}
         self.revision = Revision(0)
-        self._changed_at_s: dict[NodeId, float] = {}
+        self._suspicions = Suspicions(now_s)
         self._unfit_since_s: dict[NodeId, float] = {}
         self._vacant_since_s: float | None = now_s
         self._handover_since_s = now_s
@@ -82,6 +83,7 @@ class Records:
         self.apply([*missing, *(Change(key, item) for key, item in found.items())], revision, now_s)
 
     def apply(self, changes: Iterable[Change], revision: Revision, now_s: float) -> None:
+        self._suspicions.arrived(now_s)
         for change in changes:
             self._apply_one(change, now_s)
         self.revision = max(self.revision, revision)
@@ -95,8 +97,9 @@ class Records:
             _put(self._seals, NodeId(key[len(SEALS_PREFIX) :]), after, _seal_with_mod)
         elif key.startswith(NODES_PREFIX):
             node = NodeId(key[len(NODES_PREFIX) :])
-            self._changed_at_s[node] = now_s
+            known = self._nodes.get(node)
             _put(self._nodes, node, after, lambda kv: decoded(NodeStatus, kv.value))
+            self._note_arrival(node, known, now_s)
         elif key.startswith(BRANCHES_PREFIX):
             epoch = Epoch(int(key[len(BRANCHES_PREFIX) :]))
             _put(self._branches, epoch, after, lambda kv: decoded(BranchRecord, kv.value))
@@ -120,6 +123,13 @@ class Records:
             self._handover_since_s = now_s
         if key == SWITCHOVER_KEY:
             self._switchover_since_s = now_s
+
+    def _note_arrival(self, node: NodeId, known: NodeStatus | None, now_s: float) -> None:
+        status = self._nodes.get(node)
+        if status is None:
+            self._suspicions.forget(node)
+        elif status != known:  # A second listing brings what is known already.
+            self._suspicions.hear(node, now_s)
 
     def _note_fitness(self, now_s: float) -> None:
         """Since when each node is no fit receiver of the present primary."""
@@ -161,7 +171,8 @@ class Records:
             seals={node: note for node, (note, _) in self._seals.items()},
             seal_mods={node: mod for node, (_, mod) in self._seals.items()},
             nodes=dict(self._nodes),
-            silent_for_s={node: now_s - at_s for node, at_s in self._changed_at_s.items()},
+            silent_for_s=self._suspicions.silent_for_s(now_s),
+            suspicion=self._suspicions.phis(now_s),
             unfit_for_s={node: now_s - at_s for node, at_s in self._unfit_since_s.items()},
             branches=dict(self._branches),
             handover_for_s=now_s - self._handover_since_s,

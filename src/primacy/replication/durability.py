@@ -24,6 +24,8 @@ class Verdict:
     """The nodes whose seals the claim must compare."""
     is_tie: bool = False
     """Another sealed member is equally advanced and goes first by name: wait for it a while."""
+    goes_first: NodeId | None = None
+    """In a tie: whom to wait for."""
     is_lossy: bool = False
     """Allowed only because the record or the policy says that a loss may happen."""
 
@@ -100,6 +102,7 @@ def judge_sealed(
         counted=names,
         is_lossy=bool(given_up),
         is_tie=best.received == own.received,
+        goes_first=best.node,
         reason=f"{best.node} goes first: it is at {best.received}, {own.node} at {own.received}",
     )
 
@@ -119,6 +122,7 @@ def judge_lossy(
         return Verdict(
             is_allowed=best.received == own.received,
             is_tie=best.received == own.received,
+            goes_first=best.node,
             counted=names,
             is_lossy=True,
             reason=f"{best.node} goes first at {best.received}; {own.node} is at {own.received}",

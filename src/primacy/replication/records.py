@@ -127,6 +127,8 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What the agent is busy with, in words."""
     blocked_on: tuple[NodeId, ...] = ()
     """Whom a blocked commit waits for."""
+    suspicion: dict[NodeId, float] = {}
+    """phi of each other node, as this one hears it: how certain it is that it has gone."""
     wall_s: float = 0.0
     """When it was published, for people."""
 

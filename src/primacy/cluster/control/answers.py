@@ -26,6 +26,8 @@ class NodeAnswer(Answer, frozen=True, kw_only=True):
     epoch: int = 0
     behind_transactions: int | None = None
     is_in_sync_set: bool = False
+    suspicion: dict[str, float] = {}
+    """phi of this node as each other one hears it; 8 and more: it has gone."""
     state: str | None = None
     position: str = ""
     received: str | None = None

@@ -136,6 +136,16 @@ def behind(picture: Picture, node: NodeId) -> int | None:
     return max(0, primary.received.sequence - own.applied.sequence)
 
 
+def suspicion(picture: Picture, node: NodeId) -> dict[str, float]:
+    """phi of this node as each of the others hears it, those that are silent themselves left out:
+    how certain it is that it has gone (8: one in 10^8 silences lasts as long)."""
+    return {
+        each.node: each.suspicion[node]
+        for each in picture.nodes.values()
+        if node in each.suspicion and picture.read_at_s - each.wall_s <= STALE_AFTER_S
+    }
+
+
 def health(picture: Picture, node: NodeId) -> str:
     """`ok`, or what is wrong, in words."""
     kind, status, store = role(picture, node), picture.nodes.get(node), picture.stores.get(node)
@@ -219,6 +229,7 @@ def _node_answer(picture: Picture, node: NodeId) -> NodeAnswer:
         is_healthy=said == "ok",
         behind_transactions=behind(picture, node),
         is_in_sync_set=is_in_sync_set(picture, node),
+        suspicion=suspicion(picture, node),
     )
     if status is None:
         return shown

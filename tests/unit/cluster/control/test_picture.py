@@ -17,6 +17,7 @@ from primacy.cluster.control.picture import (
     picture_of,
     problems,
     role,
+    suspicion,
 )
 from primacy.coordination.api import KeyValue, LeaseId, StoreStatus
 from primacy.errors import Rejected
@@ -174,7 +175,8 @@ def test_saved_transactions_are_shown_with_their_file() -> None:
 
 
 def test_a_row_says_what_its_column_promises() -> None:
-    row = dict(zip(COLUMNS, rows(answer_of(well()))[1], strict=True))
+    nodes = {A: primary(suspicion={B: 0.4}), B: replica(B), C: replica(C, suspicion={B: 0.2})}
+    row = dict(zip(COLUMNS, rows(answer_of(well(nodes=nodes)))[1], strict=True))
     assert row == {
         "node": "b",
         "role": "replica",
@@ -187,6 +189,7 @@ def test_a_row_says_what_its_column_promises() -> None:
         "behind": "2",
         "heartbeat": "0.4 s",
         "sync": "yes",
+        "phi": "0.4",
         "store": "leader",
         "doing": "",
     }
@@ -237,3 +240,9 @@ def test_a_picture_is_read_from_the_keys_of_the_store() -> None:
 def test_a_record_of_another_version_is_refused_with_its_key() -> None:
     with pytest.raises(Rejected, match="cluster/primary holds no PrimaryRecord"):
         picture_of(Picture(cluster="shop", members=(A,)), [item(PRIMARY_KEY, b"\xc1")])
+
+
+def test_a_silent_node_s_suspicions_are_old_and_left_out() -> None:
+    long_ago = replica(C, suspicion={B: 90.0}, wall_s=NOW_S - 100)
+    picture = well(nodes={A: primary(suspicion={B: 0.4}), B: replica(B), C: long_ago})
+    assert suspicion(picture, B) == {A: 0.4}
