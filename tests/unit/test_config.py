@@ -215,6 +215,37 @@ def test_two_data_nodes_and_a_witness_are_allowed_and_warned_of() -> None:
     assert any("not encrypted" in each for each in warnings(config))
 
 
+SITES = (
+    THREE_NODES.replace('10.0.0.1"', '10.0.0.1"\nsite = "east"')
+    .replace('10.0.0.2"', '10.0.0.2"\nsite = "west"')
+    .replace("insecure = true", 'insecure = true\npreferred_site = "east"')
+)
+
+
+def test_the_nodes_of_the_preferred_site_are_preferred() -> None:
+    assert accepted(SITES).preferred_nodes == ("a",)
+    assert accepted(THREE_NODES).preferred_nodes == ()
+
+
+def test_a_preferred_site_must_have_a_node_that_may_be_primary() -> None:
+    nowhere = SITES.replace('preferred_site = "east"', 'preferred_site = "north"')
+    assert "sites: east, west" in mistakes(nowhere)["cluster.preferred_site"]
+    barred = SITES.replace('1"\nsite = "east"', '1"\nsite = "east"\nnever_promote = true')
+    assert "sites: west" in mistakes(barred)["cluster.preferred_site"]
+    shouted = SITES.replace('site = "west"', 'site = "West!"')
+    assert "lower-case letters" in mistakes(shouted)["nodes.b.site"]
+
+
+def test_a_return_needs_a_site_to_return_to() -> None:
+    text = THREE_NODES.replace("insecure = true", "insecure = true\nreturn_to_preferred = true")
+    assert "needs a preferred_site" in mistakes(text)["cluster.return_to_preferred"]
+
+
+def test_a_node_that_is_never_promoted_leaves_two_and_is_warned_of() -> None:
+    text = f"{THREE_NODES}never_promote = true"
+    assert any("does not count" in each for each in warnings(accepted(text)))
+
+
 def test_fewer_than_three_voters_and_an_even_number_are_warned_of() -> None:
     two = THREE_NODES.replace('[nodes.c]\nhost = "10.0.0.3"', "")
     assert any("nothing survives" in each for each in warnings(accepted(two)))

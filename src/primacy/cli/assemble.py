@@ -56,6 +56,8 @@ def policy(config: Config) -> Policy:
         failovers_before_back_off=config.cluster.failovers_before_back_off,
         priority={name: config.node(name).priority for name in data_nodes},
         never_promote=frozenset(name for name in data_nodes if config.node(name).never_promote),
+        preferred=frozenset(config.preferred_nodes),
+        return_to_preferred=config.cluster.return_to_preferred,
     )
 
 

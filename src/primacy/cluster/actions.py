@@ -201,6 +201,14 @@ class Admit(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskSwitchover(Action):
+    """Ask for a switchover as an operator would: the policy says where the primary belongs."""
+
+    request_id: str
+    target: NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BeginHandover(Action):
     """Tell the routers that the doors close next: they hold their clients back."""
 
@@ -260,6 +268,7 @@ AnyAction = (
     | Open
     | Exclude
     | Admit
+    | AskSwitchover
     | BeginHandover
     | OfferHandover
     | WithdrawHandover

@@ -13,6 +13,7 @@ from primacy.cluster.holding import Holding
 from primacy.cluster.policy import Policy
 from primacy.cluster.steps import Steps
 from primacy.cluster.transactions import (
+    ask_switchover_txn,
     begin_handover_txn,
     branch_txn,
     claim_txn,
@@ -95,6 +96,7 @@ class Hands:
             do.Open: self._open,
             do.Exclude: self._exclude,
             do.Admit: self._admit,
+            do.AskSwitchover: self._ask_switchover,
             do.BeginHandover: self._begin_handover,
             do.OfferHandover: self._offer,
             do.WithdrawHandover: self._withdraw,
@@ -290,6 +292,9 @@ class Hands:
         await self._engine.admit(action.node)
 
     # ---- a switchover
+
+    async def _ask_switchover(self, action: do.AskSwitchover, view: View) -> None:
+        await self._txn(ask_switchover_txn(view.store, action, self._clock.wall_s()), "request")
 
     async def _begin_handover(self, action: do.BeginHandover, view: View) -> None:
         await self._txn(begin_handover_txn(view.store, action), "beginning")

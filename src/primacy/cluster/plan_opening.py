@@ -116,7 +116,7 @@ def _without_lease(view: View, policy: Policy, epoch: Epoch) -> Plan:
 
 def _record_own_durability(view: View, policy: Policy, row: Position) -> Plan:
     own = Member(view.node, view.incarnation or Incarnation(""))
-    holders = [node for node in policy.data_nodes if _has(view, node, row)]
+    holders = [node for node in policy.ack_nodes if _has(view, node, row)]
     for node in sorted(view.engine.sending.excluded):
         if _is_known_silent(view, node, row.epoch):
             return act(Admit(node=node, reason=f"{node} follows epoch {row.epoch}, silently"))

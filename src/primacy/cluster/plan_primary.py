@@ -8,6 +8,7 @@ member that comes in does not acknowledge before it reads its own name in the re
 from primacy.cluster.actions import (
     Abandon,
     Admit,
+    AskSwitchover,
     BeginHandover,
     EndRequest,
     Exclude,
@@ -116,7 +117,7 @@ def _steer(view: View, policy: Policy, record: DurabilityRecord) -> Plan:
     for node in sorted(view.engine.sending.excluded):
         if _may_be_admitted(view, record, node):
             return act(Admit(node=node, reason=f"{node} knows that it is out: it may catch up"))
-    return wait(_steady(view, record))
+    return _return_to_preferred(view, policy, record) or wait(_steady(view, record))
 
 
 def _leaving(record: DurabilityRecord, goal: DurabilityRecord | None) -> list[NodeId]:
@@ -132,7 +133,7 @@ def _goal(
     view: View, policy: Policy, record: DurabilityRecord
 ) -> tuple[DurabilityRecord | None, str]:
     """D', if D should change now, and why."""
-    fit = [node for node in policy.data_nodes if _may_join(view, policy, record, node)]
+    fit = [node for node in policy.ack_nodes if _may_join(view, policy, record, node)]
     if policy.acks == 0:
         if record.acks == 0:
             return None, ""
@@ -188,6 +189,8 @@ def _continue(view: View, policy: Policy, record: DurabilityRecord, transition: 
 def _must_leave(view: View, policy: Policy, member: Member) -> bool:
     status = view.store.nodes.get(member.node)
     if status is None or status.incarnation != member.incarnation:
+        return True
+    if member.node not in policy.ack_nodes:
         return True
     if member.node in view.engine.sending.excluded or status.error is not None:
         return True
@@ -342,11 +345,32 @@ def _begin_handover(view: View, policy: Policy, record: DurabilityRecord) -> Pla
     )
 
 
+def _return_to_preferred(view: View, policy: Policy, record: DurabilityRecord) -> Plan | None:
+    """The operator wants the primary on the preferred site, and the cluster has come to rest."""
+    is_away = policy.return_to_preferred and view.node not in policy.preferred
+    if not is_away or view.store.pause is not None:
+        return None
+    target = _best_target(view, policy, record)
+    if target is None or target not in policy.preferred:
+        return None
+    left_s = policy.return_calm_s - min(view.store.durability_for_s, view.store.switchover_for_s)
+    if left_s > 0:
+        return wait(f"{_steady(view, record)}; then back to {target}", look_again_s=left_s)
+    return act(
+        AskSwitchover(
+            request_id=f"return-{view.store.revision}",
+            target=target,
+            reason=f"{target} is of the preferred site, and the cluster has been calm for"
+            f" {policy.return_calm_s:.0f} s",
+        )
+    )
+
+
 def _best_target(view: View, policy: Policy, record: DurabilityRecord) -> NodeId | None:
     able = [node for node in policy.data_nodes if not _problem_with(view, policy, record, node)]
     return max(
         sorted(able, reverse=True),
-        key=lambda node: (policy.priority.get(node, 0), view.store.nodes[node].applied),
+        key=lambda node: (policy.weight(node), view.store.nodes[node].applied),
         default=None,
     )
 

@@ -57,7 +57,7 @@ def _bootstrap(view: View, policy: Policy) -> Plan:
 
 def _first_claim(view: View, policy: Policy) -> Plan:
     able = [node for node in policy.data_nodes if node not in policy.never_promote]
-    first = max(sorted(able, reverse=True), key=lambda node: policy.priority.get(node, 0))
+    first = max(sorted(able, reverse=True), key=policy.weight)
     if first != view.node:
         return wait(f"bootstrap: {first} goes first")
     if view.engine.state is ServerState.ABSENT:
@@ -159,13 +159,13 @@ def _judge(view: View, policy: Policy, own: SealNote, accepted: tuple[NodeId, ..
     seals = list(view.store.seals.values())
     if record is None:
         return judge_unknown_record(
-            own, seals, _nodes_to_be_sealed(view, policy), priority=policy.priority
+            own, seals, _nodes_to_be_sealed(view, policy), priority=policy.weights
         )
     if record.acks > 0:
-        return judge_sealed(record, own, seals, priority=policy.priority, accepted_loss=accepted)
+        return judge_sealed(record, own, seals, priority=policy.weights, accepted_loss=accepted)
     is_lossy = record.is_lossy or policy.degrade_failover == "lossy"
     if is_lossy or record.primary.node in accepted:
-        return judge_lossy(own, candidates, priority=policy.priority)
+        return judge_lossy(own, candidates, priority=policy.weights)
     return Verdict(
         is_allowed=False,
         reason=f"epoch {record.epoch} was degraded to no acknowledgements: only"

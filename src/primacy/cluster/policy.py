@@ -26,6 +26,12 @@ class Policy:
     priority: Mapping[NodeId, int] = field(default_factory=dict)
     """Higher goes first among equally advanced nodes. Absent means 0."""
     never_promote: frozenset[NodeId] = frozenset()
+    preferred: frozenset[NodeId] = frozenset()
+    """Of the preferred site, and able to be primary: they go first whatever their priority."""
+    return_to_preferred: bool = False
+    """The operator wants the primary back on one of them, by a switchover."""
+    return_calm_s: float = 60.0
+    """How long neither the sync set changed nor a switchover ended before that is done."""
 
     failovers_before_back_off: int = 3
     """Automatic failovers within five minutes that wait for nothing."""
@@ -43,6 +49,22 @@ class Policy:
     they are shut for as long as that takes."""
     handover_patience_s: float = 20.0
     """How long a target that lags has to catch up before the request is refused."""
+
+    @property
+    def ack_nodes(self) -> tuple[NodeId, ...]:
+        """Whose acknowledgements may count. A node that is never promoted would bar all others
+        from a write that it alone holds, so it counts only where the policy needs it."""
+        able = tuple(node for node in self.data_nodes if node not in self.never_promote)
+        return able if len(able) > self.acks else self.data_nodes
+
+    def weight(self, node: NodeId) -> int:
+        """Among equally advanced nodes the highest goes first."""
+        site = PREFERRED_SITE_WEIGHT if node in self.preferred else 0
+        return site + self.priority.get(node, 0)
+
+    @property
+    def weights(self) -> Mapping[NodeId, int]:
+        return {node: self.weight(node) for node in self.data_nodes}
 
     @property
     def return_after_s(self) -> float:
@@ -66,6 +88,9 @@ class Policy:
         patience_s = self.status_stale_after_s * (0.5 if is_certain else 2.0)
         return silent_s >= patience_s
 
+
+PREFERRED_SITE_WEIGHT = 10_000
+"""Above every priority that a file may give."""
 
 BACK_OFF_WINDOW_S = 300.0
 BACK_OFF_FIRST_S = 5.0

@@ -18,6 +18,7 @@ it can never excuse another loss.
 import msgspec
 
 from primacy.cluster.actions import (
+    AskSwitchover,
     BeginHandover,
     Claim,
     EndRequest,
@@ -156,6 +157,15 @@ def settle_txn(store: StoreView, durability: DurabilityRecord) -> Txn:
             unchanged(DURABILITY_KEY, store.durability_mod),
         ),
         then=(Put(DURABILITY_KEY, encoded(durability)),),
+    )
+
+
+def ask_switchover_txn(store: StoreView, ask: AskSwitchover, wall_s: float) -> Txn:
+    """Only while no other request stands and this node's claim does."""
+    request = SwitchoverRequest(request_id=ask.request_id, target=ask.target, wall_s=wall_s)
+    return Txn(
+        compares=(unchanged(PRIMARY_KEY, store.primary_mod), absent(SWITCHOVER_KEY)),
+        then=(Put(SWITCHOVER_KEY, encoded(request)),),
     )
 
 

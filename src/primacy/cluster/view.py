@@ -40,6 +40,8 @@ class StoreView:
     """How long this node has seen no primary record; 0 while there is one."""
     durability: DurabilityRecord | None = None
     durability_mod: Revision = Revision(0)
+    durability_for_s: float = 0.0
+    """How long this record has stood, as this node saw it."""
     seals: Mapping[NodeId, SealNote] = field(default_factory=dict)
     seal_mods: Mapping[NodeId, Revision] = field(default_factory=dict)
     nodes: Mapping[NodeId, NodeStatus] = field(default_factory=dict)
@@ -53,6 +55,7 @@ class StoreView:
     switchover: SwitchoverRequest | None = None
     switchover_mod: Revision = Revision(0)
     switchover_for_s: float = 0.0
+    """Since a switchover was last asked for, begun or ended."""
     handover: Handover | None = None
     handover_mod: Revision = Revision(0)
     handover_for_s: float = 0.0

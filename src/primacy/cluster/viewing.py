@@ -72,6 +72,7 @@ class Records:
         self._vacant_since_s: float | None = now_s
         self._handover_since_s = now_s
         self._switchover_since_s = now_s
+        self._durability_since_s = now_s
 
     def load(self, items: Iterable[KeyValue], revision: Revision, now_s: float) -> None:
         """Everything under the cluster's prefix, read at one revision: replaces what was known."""
@@ -123,6 +124,8 @@ class Records:
             self._handover_since_s = now_s
         if key == SWITCHOVER_KEY:
             self._switchover_since_s = now_s
+        if key == DURABILITY_KEY:
+            self._durability_since_s = now_s
 
     def _note_arrival(self, node: NodeId, known: NodeStatus | None, now_s: float) -> None:
         status = self._nodes.get(node)
@@ -177,6 +180,7 @@ class Records:
             branches=dict(self._branches),
             handover_for_s=now_s - self._handover_since_s,
             switchover_for_s=now_s - self._switchover_since_s,
+            durability_for_s=now_s - self._durability_since_s,
             recent_failover_count=self._recent_failovers(wall_s),
         )
         return replace(base, **fields, **mods)  # type: ignore[arg-type]  # SINGLE_KEYS has the types.

@@ -82,6 +82,8 @@ def _problem(loc: tuple[int | str, ...], kind: str, message: str, value: object)
             return Problem(key, _shown(value), f"unknown key{_suggestion(place)}")
         case "missing":
             return Problem(key, "", "is required")
+        case "string_pattern_mismatch" if place[-1] in ("site", "preferred_site"):
+            return Problem(key, _shown(value), "lower-case letters, digits, hyphens; at most 32")
         case "string_pattern_mismatch" if key == "cluster.name":
             rule = "lower-case letters, digits and hyphens, a letter first, at most 31 long"
             return Problem(key, _shown(value), rule)

@@ -90,6 +90,7 @@ def _node_problems(config: Config) -> Iterator[Problem]:
         yield Problem("nodes", "", "no node has a database: every one is a witness")
     elif all(config.nodes[name].never_promote for name in config.data_nodes):
         yield Problem("nodes", "", "every data node says never_promote: nobody could be primary")
+    yield from _site_problems(config)
     taken: dict[tuple[str, Path], str] = {}
     for name in config.members:
         place = config.state_dir(name)
@@ -97,6 +98,17 @@ def _node_problems(config: Config) -> Iterator[Problem]:
         if other != name:
             rule = f"{other} on the same host has the same directory"
             yield Problem(f"nodes.{name}.state_dir", repr(str(place)), rule)
+
+
+def _site_problems(config: Config) -> Iterator[Problem]:
+    preferred = config.cluster.preferred_site
+    if config.cluster.return_to_preferred and not preferred:
+        yield Problem("cluster.return_to_preferred", "true", "needs a preferred_site")
+    if preferred and not config.preferred_nodes:
+        able = [name for name in config.data_nodes if not config.nodes[name].never_promote]
+        known = sorted({config.nodes[name].site for name in able} - {""})
+        rule = f"no node that may be primary has this site; sites: {', '.join(known) or 'none'}"
+        yield Problem("cluster.preferred_site", repr(preferred), rule)
 
 
 def _setting_problems(config: Config) -> Iterator[Problem]:
@@ -126,6 +138,12 @@ def warnings(config: Config) -> list[str]:
         said.append(
             "two data nodes: while one is down or reboots, the other's writes are blocked, since"
             ' acks = 1 needs a replica. Add a third, or set durability.on_timeout = "degrade".'
+        )
+    able = sum(not config.nodes[name].never_promote for name in config.data_nodes)
+    if data > 2 and able == 2 and is_strict:
+        said.append(
+            "two nodes may be primary, and what a never_promote node holds does not count: while"
+            " one of the two is down, the other's writes are blocked."
         )
     if config.durability.acks == 0:
         said.append(

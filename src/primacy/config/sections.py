@@ -18,6 +18,9 @@ NODES_MAX = 9
 PROFILES: Mapping[str, float] = {"default": 3.0, "fast": 1.0}
 """Profile -> lease_ttl_s."""
 
+SITE = r"^([a-z0-9][a-z0-9-]{0,31})?$"
+"""A site's name; empty: none."""
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
@@ -37,6 +40,10 @@ class Cluster(Section):
     failovers_before_back_off: Annotated[int, Field(ge=1, le=10_000)] = 3
     """Automatic failovers within five minutes that wait for nothing; each further one waits 5 s,
     doubling to 60 s."""
+    preferred_site: Annotated[str, Field(pattern=SITE)] = ""
+    """Whose nodes go first among equally advanced ones."""
+    return_to_preferred: bool = False
+    """Move the primary back there by a switchover, once the cluster has been calm for a minute."""
     insecure: bool = False
     """Allow doors beyond loopback although there is no TLS yet."""
     secret_file: str = "primacy.secret"
@@ -89,6 +96,8 @@ class Node(Section):
     host: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[^\s/]+$")]
     database: bool = True
     """False: a witness; it votes and holds no data."""
+    site: Annotated[str, Field(pattern=SITE)] = ""
+    """Where the host stands: a building, a zone."""
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     never_promote: bool = False
     peer_port: Port = 7101
@@ -164,6 +173,16 @@ class Config(Section):
     @property
     def data_nodes(self) -> tuple[NodeId, ...]:
         return tuple(name for name in self.members if self.nodes[name].database)
+
+    @property
+    def preferred_nodes(self) -> tuple[NodeId, ...]:
+        """Those of the preferred site that may be primary."""
+        nodes, site = self.nodes, self.cluster.preferred_site
+        return tuple(
+            name
+            for name in self.data_nodes
+            if site and nodes[name].site == site and not nodes[name].never_promote
+        )
 
     @property
     def secret_path(self) -> Path:

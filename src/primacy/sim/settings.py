@@ -58,7 +58,7 @@ def draw(seed: int) -> Setup:
         seed=seed,
         nodes=nodes,
         data_nodes=data_nodes,
-        policy=_policy(chance, data_nodes, ttl_s),
+        policy=_policy(chance, data_nodes, ttl_s, seed=seed),
         timing=Timing.for_lease(ttl_s),
         limits=Limits(trailing_entries=chance.choice([20, 200, 5000])),
         member_limits=MemberLimits(snapshot_entries=chance.choice([100, 400, 10_000])),
@@ -80,14 +80,34 @@ def draw(seed: int) -> Setup:
     )
 
 
-def _policy(chance: random.Random, data_nodes: tuple[NodeId, ...], ttl_s: float) -> Policy:
+def _policy(
+    chance: random.Random, data_nodes: tuple[NodeId, ...], ttl_s: float, *, seed: int
+) -> Policy:
     acks = chance.choices([1, 0, 2], [8, 1, 1 if len(data_nodes) > 3 else 0])[0]
     on_timeout: Literal["block", "degrade"] = chance.choice(["block", "degrade"])
+    never, preferred = _preferences(seed, data_nodes)
     return Policy(
         data_nodes=data_nodes,
+        never_promote=never,
+        preferred=preferred,
+        return_to_preferred=bool(preferred),
+        return_calm_s=5.0,
         acks=acks,
         on_timeout=on_timeout,
         timeout_s=chance.choice([1.0, 4.0]),
         lease_ttl_s=ttl_s,
         lossy_wait_s=ttl_s,
     )
+
+
+def _preferences(
+    seed: int, data_nodes: tuple[NodeId, ...]
+) -> tuple[frozenset[NodeId], frozenset[NodeId]]:
+    """Who is never promoted, and where the primary belongs; drawn apart, and mostly nobody."""
+    chance = random.Random(f"{seed}/preferences")
+    never: set[NodeId] = set()
+    if len(data_nodes) > 2 and chance.random() < 0.2:
+        never = {chance.choice(data_nodes)}
+    able = [node for node in data_nodes if node not in never]
+    preferred = {chance.choice(able)} if chance.random() < 0.3 else set()
+    return frozenset(never), frozenset(preferred)
