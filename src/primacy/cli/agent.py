@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from primacy.cli.assemble import Parts, agent_of, router_of, store_client, store_server
+from primacy.cli.assemble import Parts, agent_of, hooks_of, router_of, store_client, store_server
 from primacy.clock import Clock, SystemClock
 from primacy.cluster.showing import Window
 from primacy.config import Config
@@ -70,7 +70,9 @@ async def _node(parts: Parts) -> None:
         keeper = RouterKeeper(parts)
         tasks.create_task(keeper.run(), name="router-keeper")
         if parts.node in parts.config.data_nodes:
-            agent = await stack.enter_async_context(agent_of(parts, store, window))
+            hooks = hooks_of(parts)
+            agent = await stack.enter_async_context(agent_of(parts, store, window, hooks))
+            tasks.create_task(hooks.run(), name="hooks")
             tasks.create_task(agent.run(), name="agent")
         if parts.config.api.enabled:
             tasks.create_task(_api(parts, server, window, counted), name="api")

@@ -10,6 +10,7 @@ from typing import Literal
 from primacy.clock import Clock
 from primacy.cluster.agent import Agent
 from primacy.cluster.holding import Holding
+from primacy.cluster.hooks import Hooks, HookSettings
 from primacy.cluster.paging import PageSight
 from primacy.cluster.policy import Policy
 from primacy.cluster.showing import Window
@@ -156,8 +157,21 @@ def store_client(config: Config, clock: Clock) -> StoreClient:
     return StoreClient(addresses, clock, random.Random())
 
 
+def hooks_of(parts: Parts) -> Hooks:
+    config = parts.config
+    settings = HookSettings(
+        cluster=config.cluster.name,
+        node=parts.node,
+        command=tuple(config.hooks.role_changed),
+        timeout_s=config.hooks.timeout_s,
+    )
+    return Hooks(settings, clock=parts.clock, events=parts.events)
+
+
 @asynccontextmanager
-async def agent_of(parts: Parts, store: Store, window: Window) -> AsyncIterator[Agent]:
+async def agent_of(
+    parts: Parts, store: Store, window: Window, hooks: Hooks
+) -> AsyncIterator[Agent]:
     """The agent of a data node, with its engine's clone door open. It shows itself in `window`."""
     config, node, clock, events = parts.config, parts.node, parts.clock, parts.events
     if config.cluster.engine != "mariadb":
@@ -179,4 +193,5 @@ async def agent_of(parts: Parts, store: Store, window: Window) -> AsyncIterator[
             read_page=PageSight(settings.page),
             events=events,
             show=window.show,
+            on_role=hooks.tell,
         )

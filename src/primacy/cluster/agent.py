@@ -20,6 +20,7 @@ from primacy.cluster.perform import Hands
 from primacy.cluster.plan import plan
 from primacy.cluster.policy import Policy
 from primacy.cluster.publishing import Publisher
+from primacy.cluster.roles import RoleSeen, role_of
 from primacy.cluster.showing import Shown
 from primacy.cluster.view import PageView, View
 from primacy.cluster.viewing import Records, Sight
@@ -72,8 +73,10 @@ class Agent:
         read_page: Callable[[], PageView],
         events: Sink,
         show: Callable[[Shown], None] | None = None,
+        on_role: Callable[[RoleSeen], None] | None = None,
     ) -> None:
-        """`show` is given the newest view after each look at the database."""
+        """`show` is given the newest view after each look at the database; `on_role` hears the role
+        with every plan, and returns at once."""
         self._node = node
         self._store = store
         self._engine = engine
@@ -83,6 +86,7 @@ class Agent:
         self._read_page = read_page
         self._events = events
         self._show = show
+        self._on_role = on_role
         self._records = Records(node, clock.now_s())
         self._sight = Sight(node, clock.now_s())
         self._hands = Hands(
@@ -261,6 +265,8 @@ class Agent:
             self._acted_on = view.store.durability_mod
             step = self._held_back(plan(view, self._policy))
             self._note(step, view)
+            if self._on_role is not None:
+                self._on_role(role_of(view))
             if step.action is None:
                 await self._wait(step)
             else:

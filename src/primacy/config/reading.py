@@ -11,7 +11,17 @@ from pydantic import ValidationError
 from primacy.config.problems import ConfigRejected, Problem
 from primacy.config.rules import cross_problems
 from primacy.config.secret import secret_problems
-from primacy.config.sections import Api, Cluster, Config, Durability, MariaDb, Node, Router, Section
+from primacy.config.sections import (
+    Api,
+    Cluster,
+    Config,
+    Durability,
+    Hooks,
+    MariaDb,
+    Node,
+    Router,
+    Section,
+)
 
 CONFIG_NAME = "primacy.toml"
 CONFIG_VARIABLE = "PRIMACY_CONFIG"
@@ -99,6 +109,7 @@ def _suggestion(place: list[str]) -> str:
         "router": Router,
         "mariadb": MariaDb,
         "api": Api,
+        "hooks": Hooks,
         "nodes": Node,
     }
     section = sections.get(place[0]) if len(place) > 1 else None

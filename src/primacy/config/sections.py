@@ -92,6 +92,12 @@ class Api(Section):
     beyond it no change can be asked for."""
 
 
+class Hooks(Section):
+    role_changed: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=32)] = []
+    """Program and arguments, run by the agent when its database's role has changed. No shell."""
+    timeout_s: Annotated[float, Field(ge=0.1, le=600)] = 10.0
+
+
 class Node(Section):
     host: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[^\s/]+$")]
     database: bool = True
@@ -156,6 +162,7 @@ class Config(Section):
     router: Router = Router()
     mariadb: MariaDb = MariaDb()
     api: Api = Api()
+    hooks: Hooks = Hooks()
     nodes: Annotated[dict[str, Node], Field(min_length=1, max_length=NODES_MAX)]
     directory: Path = Field(default=Path(), exclude=True)
     """Where the file stands: its relative paths begin here. Not a key of the file."""
