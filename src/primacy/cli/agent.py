@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import importlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -41,10 +42,13 @@ def run_node(config: Config, node: str, *, path: Path, is_json: bool) -> None:
     clock = SystemClock()
     events = event_sink(clock, name, is_json=is_json)
     parts = Parts(config, path.absolute(), name, clock, events)
+    life = Life()
     run_dir = config.state_dir(node) / "run"
     run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
     with pid_file(run_dir / "agent.pid"):
-        uvloop.run(_until_signal(lambda: _node(parts)))
+        uvloop.run(_until_signal(lambda: _node(parts, life), life))
+    if life.is_to_begin_again:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def run_router(config: Config, node: str, *, path: Path, is_json: bool) -> None:
@@ -60,7 +64,24 @@ def run_router(config: Config, node: str, *, path: Path, is_json: bool) -> None:
         )
 
 
-async def _node(parts: Parts) -> None:
+class Life:
+    """Of this process: its name for `status`, and how it ends: for good, or to begin again with
+    whatever is installed by then."""
+
+    def __init__(self) -> None:
+        self.name = secrets.token_hex(4)
+        self.is_to_begin_again = False
+        self._end: Callable[[], object] = lambda: None
+
+    def ends_by(self, end: Callable[[], object]) -> None:
+        self._end = end
+
+    def begin_again(self) -> None:
+        self.is_to_begin_again = True
+        self._end()
+
+
+async def _node(parts: Parts, life: Life) -> None:
     counted, window = Counted(parts.events), Window()
     parts = replace(parts, events=counted)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
@@ -71,7 +92,9 @@ async def _node(parts: Parts) -> None:
         tasks.create_task(keeper.run(), name="router-keeper")
         if parts.node in parts.config.data_nodes:
             hooks = hooks_of(parts)
-            agent = await stack.enter_async_context(agent_of(parts, store, window, hooks))
+            agent = await stack.enter_async_context(
+                agent_of(parts, store, window, hooks, life=life.name, restart=life.begin_again)
+            )
             tasks.create_task(hooks.run(), name="hooks")
             tasks.create_task(agent.run(), name="agent")
         if parts.config.api.enabled:
@@ -125,14 +148,16 @@ class RouterKeeper:
         return watch(process.pid)
 
 
-async def _until_signal(work: Callable[[], Awaitable[None]]) -> None:
-    """SIGTERM and SIGINT cancel the work; it cleans up and ends."""
+async def _until_signal(work: Callable[[], Awaitable[None]], life: Life | None = None) -> None:
+    """SIGTERM and SIGINT cancel the work, and so does `life`; it cleans up and ends."""
     loop = asyncio.get_running_loop()
     running = asyncio.current_task()
     if running is None:
         return
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)
+    if life is not None:
+        life.ends_by(running.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await work()
 

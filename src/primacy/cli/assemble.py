@@ -1,7 +1,7 @@
 """From a configuration to running objects: every constructor call, as a parts list."""
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,9 +170,16 @@ def hooks_of(parts: Parts) -> Hooks:
 
 @asynccontextmanager
 async def agent_of(
-    parts: Parts, store: Store, window: Window, hooks: Hooks
+    parts: Parts,
+    store: Store,
+    window: Window,
+    hooks: Hooks,
+    *,
+    life: str,
+    restart: Callable[[], None],
 ) -> AsyncIterator[Agent]:
-    """The agent of a data node, with its engine's clone door open. It shows itself in `window`."""
+    """The agent of a data node, with its engine's clone door open. It shows itself in `window`;
+    `life` names this process, `restart` ends it, to begin again."""
     config, node, clock, events = parts.config, parts.node, parts.clock, parts.events
     if config.cluster.engine != "mariadb":
         raise Rejected(
@@ -194,4 +201,6 @@ async def agent_of(
             events=events,
             show=window.show,
             on_role=hooks.tell,
+            life=life,
+            restart=restart,
         )

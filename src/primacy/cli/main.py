@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from primacy.cli import hold, init, kv, past, processes, requests, simulate, status
+from primacy.cli import hold, init, kv, past, processes, reinit, report, requests, simulate, status
 from primacy.cli.format import complain
 from primacy.errors import InvariantBroken, PrimacyError, Rejected
 
@@ -40,6 +40,8 @@ def application() -> typer.Typer:
     app.command()(past.why)
     app.command()(requests.pause)
     app.command()(requests.resume)
+    app.command()(reinit.reinit)
+    app.command()(report.report)
     app.add_typer(kv.app, name="kv")
     app.command()(hold.lock)
     app.command()(hold.elect)

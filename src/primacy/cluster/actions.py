@@ -61,6 +61,16 @@ class ForgetOldData(Action):
     """A healthy replica again: what was kept aside may go."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopDatabase(Action):
+    """A clean stop of a replica's server; it is started again like any stopped one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartAgent(Action):
+    """End this process and begin again with whatever is installed now; the database runs on."""
+
+
 # ---- a replica
 
 
@@ -242,6 +252,16 @@ class EndRequest(Action):
     is_done: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndTask(Action):
+    """Answer what an operator asked of `node` and remove it."""
+
+    node: NodeId
+    mod: Revision
+    request_id: str
+    is_done: bool
+
+
 AnyAction = (
     Initialise
     | Start
@@ -250,6 +270,8 @@ AnyAction = (
     | Salvage
     | SaveDiverged
     | ForgetOldData
+    | StopDatabase
+    | RestartAgent
     | Seal
     | Follow
     | Demote
@@ -273,6 +295,7 @@ AnyAction = (
     | OfferHandover
     | WithdrawHandover
     | EndRequest
+    | EndTask
 )
 
 

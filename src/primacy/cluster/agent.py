@@ -74,9 +74,12 @@ class Agent:
         events: Sink,
         show: Callable[[Shown], None] | None = None,
         on_role: Callable[[RoleSeen], None] | None = None,
+        life: str = "",
+        restart: Callable[[], None] | None = None,
     ) -> None:
         """`show` is given the newest view after each look at the database; `on_role` hears the role
-        with every plan, and returns at once."""
+        with every plan, and returns at once. `life` names this process; `restart` ends it, to
+        begin again."""
         self._node = node
         self._store = store
         self._engine = engine
@@ -88,7 +91,7 @@ class Agent:
         self._show = show
         self._on_role = on_role
         self._records = Records(node, clock.now_s())
-        self._sight = Sight(node, clock.now_s())
+        self._sight = Sight(node, clock.now_s(), agent=life)
         self._hands = Hands(
             store=store,
             engine=engine,
@@ -99,6 +102,7 @@ class Agent:
             records=self._records,
             events=events,
             seen=self._see,
+            restart=restart,
         )
         self._publisher = Publisher(node=node, store=store, clock=clock, events=events)
         self._wake = asyncio.Event()

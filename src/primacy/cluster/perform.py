@@ -18,6 +18,7 @@ from primacy.cluster.transactions import (
     branch_txn,
     claim_txn,
     end_request_txn,
+    end_task_txn,
     loss_txn,
     offer_txn,
     opened_txn,
@@ -52,9 +53,11 @@ class Hands:
         records: Records,
         events: Sink,
         seen: Callable[[Revision], Awaitable[None]],
+        restart: Callable[[], None] | None,
     ) -> None:
         """`seen` returns once the node's own view holds what was written at a revision: the next
-        plan must not be made from the state before it."""
+        plan must not be made from the state before it. `restart` ends this process, to begin
+        again; None where it is not the agent's own."""
         self._store = store
         self._engine = engine
         self._holding = holding
@@ -64,6 +67,7 @@ class Hands:
         self._records = records
         self._events = events
         self._seen = seen
+        self._restart = restart
         self.steps = Steps(clock)
         self.progress = ""
         """Of a long action, for `status`."""
@@ -101,6 +105,9 @@ class Hands:
             do.OfferHandover: self._offer,
             do.WithdrawHandover: self._withdraw,
             do.EndRequest: self._end_request,
+            do.EndTask: self._end_task,
+            do.StopDatabase: self._stop_database,
+            do.RestartAgent: self._restart_agent,
         }
         with self.steps.measure(type(action).__name__):
             await handlers[type(action)](action, view)
@@ -311,6 +318,21 @@ class Hands:
 
     async def _end_request(self, action: do.EndRequest, view: View) -> None:
         await self._txn(end_request_txn(action), "request")
+
+    # ---- what an operator asks of this node
+
+    async def _end_task(self, action: do.EndTask, view: View) -> None:
+        await self._txn(end_task_txn(action), "task")
+
+    async def _stop_database(self, _: do.StopDatabase, view: View) -> None:
+        await self._engine.stop()
+
+    async def _restart_agent(self, _: do.RestartAgent, view: View) -> None:
+        if self._restart is None:
+            raise Conflict(
+                "this agent is not a process of its own", hint="End whoever runs it, and start it."
+            )
+        self._restart()
 
     async def _txn(self, txn: Txn, what: str) -> None:
         result = await self._store.txn(txn)

@@ -24,8 +24,9 @@ from primacy.cluster.actions import (
     wait,
 )
 from primacy.cluster.plan_opening import make_able
+from primacy.cluster.plan_task import plan_task
 from primacy.cluster.policy import Policy
-from primacy.cluster.view import Transition, View, is_silent
+from primacy.cluster.view import Transition, View, is_given_up, is_silent
 from primacy.model import Incarnation, Member, NodeId, Position
 from primacy.replication.durability import shown
 from primacy.replication.records import (
@@ -65,7 +66,7 @@ def plan_primary(view: View, policy: Policy) -> Plan:
         return _continue(view, policy, record, view.transition)
     if view.store.switchover is not None:
         return _begin_handover(view, policy, record)
-    return _steer(view, policy, record)
+    return plan_task(view) or _steer(view, policy, record)
 
 
 def _void_request(view: View, record: DurabilityRecord) -> Plan | None:
@@ -190,7 +191,7 @@ def _must_leave(view: View, policy: Policy, member: Member) -> bool:
     status = view.store.nodes.get(member.node)
     if status is None or status.incarnation != member.incarnation:
         return True
-    if member.node not in policy.ack_nodes:
+    if member.node not in policy.ack_nodes or is_given_up(view, member.node):
         return True
     if member.node in view.engine.sending.excluded or status.error is not None:
         return True
@@ -204,7 +205,7 @@ def _may_join(view: View, policy: Policy, record: DurabilityRecord, node: NodeId
         return False
     if node in view.engine.sending.excluded or not view.is_fit_receiver(node, record.epoch):
         return False
-    if is_silent(view, policy, node):
+    if is_silent(view, policy, node) or is_given_up(view, node):
         return False
     behind = view.engine.received.sequence - status.applied.sequence
     return status.received.epoch == record.epoch and behind <= policy.join_lag_max

@@ -22,6 +22,7 @@ from primacy.cluster.actions import (
     act,
     wait,
 )
+from primacy.cluster.plan_task import is_to_be_copied, plan_task
 from primacy.cluster.policy import Policy
 from primacy.cluster.view import View, is_silent
 from primacy.engines.api import ServerState
@@ -45,6 +46,12 @@ def plan_replica(view: View, policy: Policy) -> Plan:
     ending = _end_old_epoch(view, record)
     if ending is not None:
         return ending
+    step = _unless_paused(view, _next(view, policy, record))
+    task = plan_task(view) if step.action is None else None
+    return task or step
+
+
+def _next(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
     match view.engine.state:
         case ServerState.ABSENT:
             return _clone(view, record, "this node has no data")
@@ -84,6 +91,14 @@ def _end_old_epoch(view: View, record: PrimaryRecord) -> Plan | None:
     return act(GiveUp(epoch=old, reason=f"{record.node} leads epoch {record.epoch}"))
 
 
+def _unless_paused(view: View, step: Plan) -> Plan:
+    """A pause stops rejoins: nothing is cut and nothing is copied. Who follows goes on."""
+    cuts = isinstance(step.action, Start) and not step.action.as_primary
+    if view.store.pause is None or not (cuts or isinstance(step.action, Clone)):
+        return step
+    return wait(f"paused: no rejoins; then: {step.reason}")
+
+
 def _clone(view: View, record: PrimaryRecord, why: str) -> Plan:
     donor = view.store.nodes.get(record.node)
     is_ready = donor is not None and donor.state == "running"
@@ -109,6 +124,8 @@ def _rejoin(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
                 reason=f"before the server starts: what does epoch {branch.epoch} not have?",
             )
         )
+    if is_to_be_copied(view):
+        return _clone(view, record, "a new copy was asked for")
     if found.count == 0 and found.is_certain:
         return act(Start(as_primary=True, reason="its log is a part of the new history: no cut"))
     durability = view.store.durability
@@ -141,10 +158,12 @@ def _run_as_replica(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
     is_attached = (
         view.engine.following_epoch == record.epoch and replication.upstream == record.node
     )
-    if is_attached and replication.is_diverged:
+    if is_attached and replication.is_diverged and view.store.pause is None:
         if view.diverged.get(record.epoch) is None:
             return act(Kill(reason=f"diverged: {replication.error}; its logs are read first"))
         return _clone(view, record, f"diverged: {replication.error}")
+    if is_to_be_copied(view):
+        return _clone(view, record, "a new copy was asked for")
     if is_attached and replication.error and view.error_for_s >= ERROR_CONFIRMED_AFTER_S:
         return _clone(view, record, f"replication is broken: {replication.error}")
     wanted = _should_acknowledge(view, record)

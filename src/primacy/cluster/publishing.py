@@ -139,6 +139,8 @@ def status_of(view: View, doing: str, acted_on: Revision) -> NodeStatus:
         diverged_count=found.count if found else 0,
         diverged_path=found.path if found else "",
         doing=doing,
+        server_start=engine.starts,
+        agent=view.agent,
         suspicion=_rounded(view),
         blocked_on=tuple(each.node for each in durability.members)
         if is_blocked and durability

@@ -22,6 +22,7 @@ from primacy.cluster.actions import (
     BeginHandover,
     Claim,
     EndRequest,
+    EndTask,
     OfferHandover,
     Swap,
     WithdrawHandover,
@@ -44,6 +45,7 @@ from primacy.replication.records import (
     PRIMARY_KEY,
     SEALS_PREFIX,
     SWITCHOVER_KEY,
+    TASKS_PREFIX,
     BranchRecord,
     Decision,
     DurabilityRecord,
@@ -221,6 +223,19 @@ def end_request_txn(end: EndRequest) -> Txn:
     return Txn(
         compares=(unchanged(end.key, end.mod),),
         then=(Delete(end.key), Put(f"{OUTCOMES_PREFIX}{end.request_id}", encoded(outcome))),
+    )
+
+
+def end_task_txn(end: EndTask) -> Txn:
+    """As a request's end; the key is of this node alone."""
+    return end_request_txn(
+        EndRequest(
+            key=node_key(TASKS_PREFIX, end.node),
+            mod=end.mod,
+            request_id=end.request_id,
+            is_done=end.is_done,
+            reason=end.reason,
+        )
     )
 
 

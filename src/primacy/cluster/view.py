@@ -16,6 +16,7 @@ from primacy.replication.records import (
     FailoverRequest,
     Handover,
     NodeStatus,
+    NodeTask,
     Pause,
     PrimaryRecord,
     SealNote,
@@ -62,6 +63,8 @@ class StoreView:
     failover: FailoverRequest | None = None
     failover_mod: Revision = Revision(0)
     pause: Pause | None = None
+    tasks: Mapping[NodeId, NodeTask] = field(default_factory=dict)
+    task_mods: Mapping[NodeId, Revision] = field(default_factory=dict)
     recent_failover_count: int = 0
     """Automatic failovers of the last five minutes."""
 
@@ -122,6 +125,8 @@ class View:
     blocked_for_s: float = 0.0
     """How long some commit has been waiting for acknowledgements."""
     wall_s: float = 0.0
+    agent: str = ""
+    """This life of the agent."""
 
     @property
     def incarnation(self) -> Incarnation | None:
@@ -141,6 +146,14 @@ class View:
             and status.upstream == self.node
             and node not in self.store.unfit_for_s
         )
+
+
+def is_given_up(view: View, node: NodeId) -> bool:
+    """An operator wants a new copy of the data in place of this very life of the node."""
+    task, status = view.store.tasks.get(node), view.store.nodes.get(node)
+    if task is None or status is None or task.kind != "reinit":
+        return False
+    return task.of == status.incarnation and view.store.pause is None
 
 
 def is_silent(view: View, policy: Policy, node: NodeId, *, unheard_s: float = 0.0) -> bool:

@@ -28,12 +28,14 @@ from primacy.replication.records import (
     PRIMARY_KEY,
     SEALS_PREFIX,
     SWITCHOVER_KEY,
+    TASKS_PREFIX,
     BranchRecord,
     DurabilityRecord,
     FailoverRequest,
     Handover,
     HistoryRecord,
     NodeStatus,
+    NodeTask,
     Pause,
     PrimaryRecord,
     SealNote,
@@ -64,6 +66,7 @@ class Records:
         self._single: dict[str, tuple[object, KeyValue]] = {}
         self._seals: dict[NodeId, tuple[SealNote, Revision]] = {}
         self._nodes: dict[NodeId, NodeStatus] = {}
+        self._tasks: dict[NodeId, tuple[NodeTask, Revision]] = {}
         self._branches: dict[Epoch, BranchRecord] = {}
         self.history: dict[Epoch, tuple[HistoryRecord, Revision]] = {}
         self.revision = Revision(0)
@@ -80,6 +83,7 @@ class Records:
         gone = [key for key in self._single if key not in found]
         gone += [f"{SEALS_PREFIX}{node}" for node in self._seals]
         gone += [f"{NODES_PREFIX}{node}" for node in self._nodes]
+        gone += [f"{TASKS_PREFIX}{node}" for node in self._tasks]
         missing = [Change(key, None) for key in gone if key not in found]
         self.apply([*missing, *(Change(key, item) for key, item in found.items())], revision, now_s)
 
@@ -96,6 +100,9 @@ class Records:
             self._apply_single(key, after, now_s)
         elif key.startswith(SEALS_PREFIX):
             _put(self._seals, NodeId(key[len(SEALS_PREFIX) :]), after, _seal_with_mod)
+        elif key.startswith(TASKS_PREFIX):
+            node = NodeId(key[len(TASKS_PREFIX) :])
+            _put(self._tasks, node, after, lambda kv: (decoded(NodeTask, kv.value), kv.mod))
         elif key.startswith(NODES_PREFIX):
             node = NodeId(key[len(NODES_PREFIX) :])
             known = self._nodes.get(node)
@@ -178,6 +185,8 @@ class Records:
             suspicion=self._suspicions.phis(now_s),
             unfit_for_s={node: now_s - at_s for node, at_s in self._unfit_since_s.items()},
             branches=dict(self._branches),
+            tasks={node: task for node, (task, _) in self._tasks.items()},
+            task_mods={node: mod for node, (_, mod) in self._tasks.items()},
             handover_for_s=now_s - self._handover_since_s,
             switchover_for_s=now_s - self._switchover_since_s,
             durability_for_s=now_s - self._durability_since_s,
@@ -198,8 +207,10 @@ class Records:
 class Sight:
     """What this node sees of itself: the engine's newest observation and how long things last."""
 
-    def __init__(self, node: NodeId, now_s: float) -> None:
+    def __init__(self, node: NodeId, now_s: float, *, agent: str = "") -> None:
+        """`agent` names this life of the agent."""
         self._node = node
+        self._agent = agent
         self.engine = Observation(state=ServerState.ABSENT)
         self._state_since_s = now_s
         self._error_since_s: float | None = None
@@ -244,6 +255,7 @@ class Sight:
             error_for_s=0.0 if self._error_since_s is None else now_s - self._error_since_s,
             blocked_for_s=max(blocked_s, opening_s),
             wall_s=wall_s,
+            agent=self._agent,
         )
 
     def _opening_for_s(self, store: StoreView, now_s: float) -> float:

@@ -95,6 +95,8 @@ class Observation:
     """The number of the newest heartbeat row applied here."""
     heartbeat_age_s: float = 0.0
     """Since `heartbeat` last grew here, on this host's monotonic clock."""
+    starts: int = 0
+    """How often this node has started its server: another number after each start."""
     detail: str = ""
     """Why the state is what it is, in words."""
 

@@ -15,11 +15,12 @@ cluster/handover        Handover            the primary, doors closed; taken or 
 cluster/failover        FailoverRequest     an operator who accepts a loss; removed when used
 cluster/outcomes/ID     RequestOutcome      the primary that ended the request
 cluster/pause           Pause               an operator
+cluster/tasks/NODE      NodeTask            an operator; removed by that node when it ended
 cluster/history/E       HistoryRecord       the primary of epoch E, when its doors opened
 cluster/decisions/NODE/SLOT   Decision      that node's brain; SLOT = its number % DECISIONS_KEPT
 """
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -37,6 +38,7 @@ HANDOVER_KEY = "cluster/handover"
 FAILOVER_KEY = "cluster/failover"
 OUTCOMES_PREFIX = "cluster/outcomes/"
 PAUSE_KEY = "cluster/pause"
+TASKS_PREFIX = "cluster/tasks/"
 HISTORY_PREFIX = "cluster/history/"
 DECISIONS_PREFIX = "cluster/decisions/"
 
@@ -127,6 +129,10 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What the agent is busy with, in words."""
     blocked_on: tuple[NodeId, ...] = ()
     """Whom a blocked commit waits for."""
+    server_start: int = 0
+    """Another number after each start of the server."""
+    agent: str = ""
+    """This life of the agent."""
     suspicion: dict[NodeId, float] = {}
     """phi of each other node, as this one hears it: how certain it is that it has gone."""
     wall_s: float = 0.0
@@ -183,6 +189,18 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
     """No elections and no rejoins until it is removed; fencing goes on."""
 
     reason: str = ""
+    wall_s: float = 0.0
+
+
+class NodeTask(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator asks something of one node. One at a time for each."""
+
+    request_id: str
+    node: NodeId
+    kind: Literal["reinit", "restart-database", "restart-agent"]
+    of: str
+    """The life that is to end: the incarnation, the server's start, or the agent, as the node's
+    status names it. Whoever is another one has done it already."""
     wall_s: float = 0.0
 
 

@@ -26,6 +26,7 @@ from primacy.replication.records import (
     SWITCHOVER_KEY,
     FailoverRequest,
     NodeStatus,
+    NodeTask,
     Pause,
     PrimaryRecord,
     RequestOutcome,
@@ -67,7 +68,7 @@ async def switchover(
         target=None if to is None else desk.roster.candidate(to),
         wall_s=desk.clock.wall_s(),
     )
-    return await _ask(desk.store, SWITCHOVER_KEY, request, timeout_s, tell)
+    return await ask(desk.store, SWITCHOVER_KEY, request, timeout_s, tell)
 
 
 async def failover(
@@ -93,7 +94,7 @@ async def failover(
     request = FailoverRequest(
         request_id=secrets.token_hex(8), accept_loss=given_up, wall_s=desk.clock.wall_s()
     )
-    return await _ask(desk.store, FAILOVER_KEY, request, timeout_s, tell)
+    return await ask(desk.store, FAILOVER_KEY, request, timeout_s, tell)
 
 
 async def pause(desk: Desk, *, reason: str) -> str:
@@ -123,10 +124,10 @@ def progress_line(change: Change) -> str | None:
     return None
 
 
-async def _ask(
+async def ask(
     store: Store,
     key: str,
-    request: SwitchoverRequest | FailoverRequest,
+    request: SwitchoverRequest | FailoverRequest | NodeTask,
     timeout_s: float,
     tell: Tell,
 ) -> RequestOutcome:

@@ -211,6 +211,7 @@ def observation(status: Status, known: Known) -> Observation:
         needs_salvage=known.needs_salvage,
         heartbeat=status.heartbeat,
         heartbeat_age_s=known.heartbeat_age_s,
+        starts=known.notes.starts,
     )
 
 
