@@ -13,7 +13,6 @@ import importlib
 import os
 import secrets
 import signal
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -23,25 +22,34 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+import primacy
 from primacy.cli.assemble import Parts, agent_of, hooks_of, router_of, store_client, store_server
 from primacy.clock import Clock, SystemClock
 from primacy.cluster.showing import Window
 from primacy.config import Config
 from primacy.coordination.embedded.server import StoreServer
+from primacy.engines.mariadb.process import SEARCH_PATH
+from primacy.errors import PrimacyError
 from primacy.model import NodeId
-from primacy.runtime.processes import Watched, watch
+from primacy.runtime.launching import Launch, launch
+from primacy.runtime.processes import Watched, reap, watch
 from primacy.telemetry import Counted, Event, Sink
+
+SOURCES = str(Path(primacy.__file__).resolve().parent.parent)
+"""Where this very version of the program stands: a router of another one is not started."""
 
 ROUTER_AGAIN_AFTER_S = 0.5
 """A router that exits is started again after this long."""
 
 
-def run_node(config: Config, node: str, *, path: Path, is_json: bool) -> None:
+def run_node(
+    config: Config, node: str, *, path: Path, launcher: Path | None, is_json: bool
+) -> None:
     """Runs until SIGTERM or SIGINT. Errors: those of the parts, when no retry can mend them."""
     name = NodeId(node)
     clock = SystemClock()
     events = event_sink(clock, name, is_json=is_json)
-    parts = Parts(config, path.absolute(), name, clock, events)
+    parts = Parts(config, path.absolute(), name, clock, events, launcher)
     life = Life()
     run_dir = config.state_dir(node) / "run"
     run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -126,6 +134,7 @@ class RouterKeeper:
             watched = self._running() or self._start()
             if watched is not None:
                 await watched.exit_future(loop)
+                reap(watched.name.pid)
                 watched.close()
                 self._parts.events(Event("router-exited", {"node": self._parts.node}))
             await self._parts.clock.sleep(ROUTER_AGAIN_AFTER_S)
@@ -139,13 +148,19 @@ class RouterKeeper:
         return watch(pid) if b"router" in command else None
 
     def _start(self) -> Watched | None:
-        arguments = ["router", "--config", str(self._parts.path), "--node", self._parts.node]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "primacy.cli.main", *arguments],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
+        """By the launcher if there is one: clients keep their connections while the agent's unit is
+        stopped. Its events go where the starter's go."""
+        parts = self._parts
+        arguments = ["router", "--config", str(parts.path), "--node", parts.node]
+        what = Launch(
+            argv=[sys.executable, "-P", "-m", "primacy.cli.main", *arguments],
+            environment={"PYTHONPATH": SOURCES, "PATH": SEARCH_PATH, "LC_ALL": "C.UTF-8"},
         )
-        return watch(process.pid)
+        try:
+            return watch(launch(what, launcher=parts.launcher))
+        except PrimacyError as error:
+            parts.events(Event("router-not-started", {"reason": str(error)}))
+            return None
 
 
 async def _until_signal(work: Callable[[], Awaitable[None]], life: Life | None = None) -> None:

@@ -3,7 +3,7 @@
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -41,6 +41,8 @@ class Parts:
     node: NodeId
     clock: Clock
     events: Sink
+    launcher: Path | None = None
+    """The socket of the host's launcher: what outlives the agent is started by it."""
 
 
 def policy(config: Config) -> Policy:
@@ -185,7 +187,7 @@ async def agent_of(
         raise Rejected(
             f"engine {config.cluster.engine!r} is not in this version", hint="Use mariadb."
         )
-    settings = mariadb_settings(config, node)
+    settings = replace(mariadb_settings(config, node), launcher=parts.launcher)
     engine = MariaDbEngine(settings, clock, events)
     holding = Holding(node=node, store=store, engine=engine, clock=clock, events=events)
     async with AsyncExitStack() as stack:

@@ -11,7 +11,20 @@ from collections.abc import Sequence
 
 import typer
 
-from primacy.cli import hold, init, kv, past, processes, reinit, report, requests, simulate, status
+from primacy.cli import (
+    hold,
+    init,
+    kv,
+    past,
+    processes,
+    reinit,
+    report,
+    requests,
+    restart,
+    service,
+    simulate,
+    status,
+)
 from primacy.cli.format import complain
 from primacy.errors import InvariantBroken, PrimacyError, Rejected
 
@@ -33,6 +46,7 @@ def application() -> typer.Typer:
     app.command()(init.init)
     app.command()(processes.run)
     app.command()(processes.router)
+    app.add_typer(service.app, name="service")
     app.command()(status.status)
     app.command()(requests.switchover)
     app.command()(requests.failover)
@@ -41,6 +55,7 @@ def application() -> typer.Typer:
     app.command()(requests.pause)
     app.command()(requests.resume)
     app.command()(reinit.reinit)
+    app.command()(restart.restart)
     app.command()(report.report)
     app.add_typer(kv.app, name="kv")
     app.command()(hold.lock)

@@ -1,5 +1,6 @@
 """`run`, `router` and `demo`: the long-lived processes. What they are made of is elsewhere."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -9,8 +10,19 @@ from primacy.cli.options import ConfigOption, JsonOption, NodeOption, loaded
 from primacy.cli.preflight import check_router, check_run
 from primacy.config import path_of, warnings
 
+LauncherOption = Annotated[
+    Path | None,
+    typer.Option(help="Socket of the host's launcher, as `primacy service install` sets it up."),
+]
 
-def run(*, node: NodeOption, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+
+def run(
+    *,
+    node: NodeOption,
+    config: ConfigOption = None,
+    launcher: LauncherOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """This host's agent: it votes, decides, and keeps its database and its router running.
 
     Its events go to stderr, one per line; with --json each is one JSON object. Stopping it leaves
@@ -22,7 +34,7 @@ def run(*, node: NodeOption, config: ConfigOption = None, as_json: JsonOption = 
         complain(f"note: {each}")
     from primacy.cli.agent import run_node
 
-    run_node(found, node, path=path_of(config), is_json=as_json)
+    run_node(found, node, path=path_of(config), launcher=launcher, is_json=as_json)
 
 
 def router(*, node: NodeOption, config: ConfigOption = None, as_json: JsonOption = False) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from primacy.clock import Clock
 from primacy.cluster.roles import RoleSeen
 from primacy.model import NodeId
-from primacy.telemetry import Event, Sink
+from primacy.telemetry import Event, Sink, Value
 
 WAITING_MAX = 8
 """Changes of role that wait for their turn."""
@@ -74,7 +74,7 @@ class Hooks:
 
     async def _run_one(self, seen: RoleSeen) -> None:
         began_s = self._clock.now_s()
-        fields: dict[str, str | int | float] = {"role": seen.role, "epoch": seen.epoch}
+        fields: dict[str, Value] = {"role": seen.role, "epoch": seen.epoch}
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._settings.command,

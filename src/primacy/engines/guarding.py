@@ -12,7 +12,6 @@ Does not: retry. `Conflict`: the guard refused and says why. `OutcomeUnknown`: i
 import asyncio
 import functools
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +26,9 @@ from primacy.engines.guardchild import GuardSpec, StartRefused, read_spec
 from primacy.engines.guardclient import ANSWER_BYTES_MAX, Client, Standing, obeyed
 from primacy.errors import Conflict, OutcomeUnknown, Rejected, Unavailable
 from primacy.model import Epoch
+from primacy.runtime.launching import Launch, launch
 from primacy.runtime.page import PageReader, close_page
-from primacy.runtime.processes import ProcessName, Watched, boot_id, family, watch
+from primacy.runtime.processes import ProcessName, Watched, boot_id, family, reap, watch
 
 START_WITHIN_S = 10.0
 KILL_ANSWER_WITHIN_S = 0.25
@@ -171,7 +171,7 @@ class Guarded:
             if not await _leaves(self.guard):
                 self.guard.kill()
                 await self.guard.exited()
-            _reap(self.guard.name.pid)
+            reap(self.guard.name.pid)
             self.close_page_of_dead_guard()
             self.database.kill()
             await self.database.exited()
@@ -212,8 +212,9 @@ class Guarded:
             self.exited.set()
 
 
-async def start_guard(spec: GuardSpec, clock: Clock) -> Guarded:
-    """Start a guard with its database, detached from this process, and say hello.
+async def start_guard(spec: GuardSpec, clock: Clock, *, launcher: Path | None = None) -> Guarded:
+    """Start a guard with its database, detached from this process, and say hello. By the
+    `launcher` at that socket, it is not even in this process's control group.
 
     `Rejected`: the specification cannot be met. `Conflict`: a living guard holds the page.
     `Unavailable`: it did not start in time. In each case, and when cancelled, nothing runs.
@@ -221,7 +222,7 @@ async def start_guard(spec: GuardSpec, clock: Clock) -> Guarded:
     state_dir = spec.status_path.parent
     spec_path = state_dir / SPEC_NAME
     await asyncio.to_thread(_write_private, spec_path, spec.encode())
-    guard, reader = _spawn(spec_path, state_dir / LOG_NAME)
+    guard, reader = await _spawned(spec_path, state_dir / LOG_NAME, launcher)
     database_name: ProcessName | None = None
     try:
         standing = await _first_answer(reader)
@@ -230,7 +231,7 @@ async def start_guard(spec: GuardSpec, clock: Clock) -> Guarded:
     except BaseException:
         guard.kill()
         await asyncio.shield(guard.exited())
-        _reap(guard.name.pid)
+        reap(guard.name.pid)
         guard.close()
         if database_name is not None:
             await see_off(database_name)
@@ -342,25 +343,38 @@ async def _read_line(fd: int) -> bytes:
     return bytes(line)
 
 
-def _spawn(spec_path: Path, log_path: Path) -> tuple[Watched, int]:
+async def _spawned(spec_path: Path, log_path: Path, launcher: Path | None) -> tuple[Watched, int]:
+    """Off the loop, since a launcher may be slow. Cancelled: whatever was started has ended."""
+    spawning = asyncio.get_running_loop().run_in_executor(
+        None, _spawn, spec_path, log_path, launcher
+    )
+    try:
+        return await asyncio.shield(spawning)
+    except asyncio.CancelledError:
+        guard, reader = await spawning  # Its own error instead: then nothing was started.
+        os.close(reader)
+        guard.kill()
+        await guard.exited()
+        reap(guard.name.pid)
+        guard.close()
+        raise
+
+
+def _spawn(spec_path: Path, log_path: Path, launcher: Path | None) -> tuple[Watched, int]:
     """The guard in a session of its own, with none of this process's files but a pipe."""
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     root = str(Path(primacy.__file__).resolve().parent.parent)
-    log_flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    pid = os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-S", "-P", "-m", "primacy.engines.guard", str(spec_path)],
-        {"PYTHONPATH": root},
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, writer, 1),
-            (os.POSIX_SPAWN_OPEN, 2, str(log_path), log_flags, 0o600),
-        ],
-        setsid=True,
-        setsigmask=[],
-        setsigdef=[signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE],
-    )
-    os.close(writer)
+    argv = [sys.executable, "-S", "-P", "-m", "primacy.engines.guard", str(spec_path)]
+    what = Launch(argv=argv, environment={"PYTHONPATH": root}, stdout=writer, stderr=log)
+    try:
+        pid = launch(what, launcher=launcher)
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+        os.close(log)
     guard = watch(pid)
     if guard is None:
         os.close(reader)
@@ -419,10 +433,3 @@ async def _clear(spec: GuardSpec) -> None:
         return  # No guard came as far as to name a database; a forked one died with its guard.
     if status.boot == boot_id().hex():
         await see_off(status.database)
-
-
-def _reap(pid: int) -> None:
-    try:
-        os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return  # Somebody reaped it already.

@@ -167,6 +167,15 @@ def watch(pid: int, *, started: int | None = None) -> Watched | None:
     return watched
 
 
+def reap(pid: int) -> None:
+    """Take the exit code of a child that has exited, so that it is no zombie any more. Whoever is
+    not this process's child has a parent of its own for that."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return  # Somebody reaped it already.
+
+
 def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 -- no Path object for each process: this runs while a database is being fenced
 

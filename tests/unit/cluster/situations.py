@@ -9,6 +9,7 @@ from primacy.model import Epoch, Incarnation, Member, NodeId, Position, Revision
 from primacy.replication.records import (
     BranchRecord,
     DurabilityRecord,
+    FailoverRequest,
     NodeStatus,
     PrimaryRecord,
     SealNote,
@@ -109,3 +110,5 @@ def replica(node: NodeId = B, **more: Any) -> View:  # Any: fields of the view.
 
 BOTH_SEALED = {"seals": {B: seal(B), C: seal(C)}, "seal_mods": {B: Revision(8), C: Revision(9)}}
 AHEAD = Position(E1, 12)
+
+ACCEPTED = FailoverRequest(request_id="r", accept_loss=(A,))

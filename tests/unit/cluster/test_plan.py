@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from tests.unit.cluster.situations import (
+    ACCEPTED,
     AHEAD,
     BOTH_SEALED,
     E1,
@@ -29,16 +30,14 @@ from primacy.cluster.plan import plan
 from primacy.cluster.policy import back_off_s
 from primacy.cluster.view import LeaseView, PageView, Transition, View
 from primacy.engines.api import Diverged, Observation, Sending, ServerState
-from primacy.model import ORIGIN, Epoch, Position, Revision
+from primacy.model import ORIGIN, Epoch, Incarnation, Member, Position, Revision
 from primacy.replication.records import (
     BranchRecord,
-    FailoverRequest,
+    DurabilityRecord,
     Handover,
     Pause,
     SwitchoverRequest,
 )
-
-ACCEPTED = FailoverRequest(request_id="r", accept_loss=(A,))
 
 SITUATIONS: dict[str, tuple[View, type[do.Action] | None]] = {
     # no primary record

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tests.unit.cluster.test_plan import (
+from tests.unit.cluster.situations import (
     ACCEPTED,
     E1,
     E2,

@@ -53,7 +53,7 @@ class ServerProcess:
             user=self._unix_user,
             environment={"PATH": SEARCH_PATH, "LC_ALL": "C.UTF-8"},
         )
-        self._guarded = await start_guard(spec, self._clock)
+        self._guarded = await start_guard(spec, self._clock, launcher=self._settings.launcher)
 
     def is_alive(self) -> bool:
         """Neither the guard nor the server has been heard to exit."""

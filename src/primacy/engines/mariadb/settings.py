@@ -138,6 +138,8 @@ class MariaDbSettings:
     unix_user: str | None = "mysql"
     """Whom the server runs as when the agent is root; otherwise it runs as the agent's user."""
     programs: Programs = field(default_factory=Programs)
+    launcher: Path | None = None
+    """The socket of the host's launcher, which then starts the guards; None: the agent does."""
     page_path: Path | None = None
     """The deadline page, on tmpfs; None: a name of its own in shared memory."""
     buffer_pool_bytes: int = 128 * 1024 * 1024
