@@ -105,7 +105,9 @@ class Live:
         )
         return done.stdout + done.stderr
 
-    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    def command(
+        self, *arguments: str, within_s: float = 60.0
+    ) -> "subprocess.CompletedProcess[str]":
         """`primacy ...` against this cluster."""
         return subprocess.run(
             [
@@ -118,7 +120,7 @@ class Live:
             ],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=within_s,
             check=False,
         )
 
