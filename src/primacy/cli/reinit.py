@@ -4,10 +4,9 @@ from typing import Annotated
 
 import typer
 
-from primacy.cli.assemble import roster
 from primacy.cli.format import say, say_json
 from primacy.cli.options import ConfigOption, JsonOption, loaded, run_to_end
-from primacy.cli.session import store_of
+from primacy.cli.session import roster, store_of
 from primacy.clock import SystemClock
 from primacy.cluster.control import tasks
 from primacy.cluster.control.answers import as_json, done_answer

@@ -20,11 +20,11 @@ from typing import Annotated
 import msgspec
 import typer
 
-from primacy.cli.assemble import mariadb_settings, roster
+from primacy.cli.assemble import mariadb_settings
 from primacy.cli.format import say, say_json
 from primacy.cli.options import ConfigOption, JsonOption, loaded, run_to_end
 from primacy.cli.redaction import Redactor, secrets_in
-from primacy.cli.session import singles_of, store_of
+from primacy.cli.session import roster, singles_of, store_of
 from primacy.clock import SystemClock
 from primacy.cluster.control.answers import Answer, as_json
 from primacy.cluster.control.past import (

@@ -122,6 +122,7 @@ class Agent:
     async def run(self) -> None:
         """Errors: only what no retry can mend (`Rejected`, `InvariantBroken`)."""
         await self._engine.attach()
+        await self._observe_once()  # Before any plan: nothing seen yet looks like no data here.
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch(), name="agent-watch")
             tasks.create_task(self._confirm(), name="agent-confirm")

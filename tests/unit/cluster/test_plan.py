@@ -29,7 +29,7 @@ from primacy.cluster import actions as do
 from primacy.cluster.plan import plan
 from primacy.cluster.policy import back_off_s
 from primacy.cluster.view import LeaseView, PageView, Transition, View
-from primacy.engines.api import Diverged, Observation, Sending, ServerState
+from primacy.engines.api import Diverged, Observation, Replication, Sending, ServerState
 from primacy.model import ORIGIN, Epoch, Incarnation, Member, Position, Revision
 from primacy.replication.records import (
     BranchRecord,

@@ -18,7 +18,7 @@ from primacy.cluster.view import StoreView
 from primacy.cluster.viewing import Records
 from primacy.errors import Conflict, PrimacyError, Rejected, Unavailable
 from primacy.model import NodeId, Revision
-from primacy.replication.records import PREFIX
+from primacy.replication.records import PREFIX, PRIMARY_KEY
 
 PARTS: tuple[tasks.Kind, ...] = ("restart-agent", "restart-database")
 """In this order: a new agent writes the server's new settings before the server reads them."""
@@ -157,6 +157,8 @@ class _Roll:
         await self.all_well()
 
     async def all_well(self) -> None:
+        """By what the store holds now: an answer may be here before the watch is as far."""
+        await self.watch.caught_up(self.timeout_s)
         await self.watch.until(
             lambda view: "; ".join(ailments(view, self.desk, self.belong)), self.timeout_s
         )
@@ -196,6 +198,13 @@ class Following:
         except PrimacyError as error:
             self._error = error
             self._changed.set()
+
+    async def caught_up(self, within_s: float) -> None:
+        """Until the records are as new as the store is at this moment."""
+        now = (await self._desk.store.range(PRIMARY_KEY)).revision
+        await self.until(
+            lambda _: "" if self._records.revision >= now else "the watch is late", within_s
+        )
 
     async def until(self, missing: Callable[[StoreView], str], within_s: float) -> None:
         """Until nothing is missing. `Unavailable` with what still is, past the time."""
