@@ -1,14 +1,19 @@
 """`primacy sim`: the cluster under a seed. The simulator is imported only when it is asked for."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from primacy.cli.format import Json, complain, say, say_json
 from primacy.cli.options import JsonOption
+from primacy.clock import SystemClock
+from primacy.errors import Rejected
 
 if TYPE_CHECKING:
+    from primacy.sim.choices import Choices
     from primacy.sim.run import Report, Verdict
+    from primacy.sim.shrink import Effort, Outcome
 
 PROGRESS_EVERY = 25
 """Seeds between two lines of progress: a few a minute."""
@@ -52,18 +57,111 @@ def replay(
     seed: Annotated[int, typer.Argument(help="The seed.")],
     trace: Annotated[bool, typer.Option("--trace", help="Every event, one line each.")] = False,
     duration_s: Annotated[float, typer.Option("--seconds", help="Simulated seconds.")] = 60.0,
+    choices: Annotated[
+        Path | None, typer.Option("--choices", help="A file of `sim shrink`: what to choose.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """One seed again, exactly as it was."""
+    """One seed again, exactly as it was; or as a file of choices says."""
     from primacy.sim import run as simulator
 
+    told = None if choices is None else _choices_in(choices, seed)
     tell = complain if as_json else say
-    verdict = simulator.replay(seed, duration_s=duration_s, listener=tell if trace else None)
+    verdict = simulator.replay(
+        seed, duration_s=duration_s, listener=tell if trace else None, choices=told
+    )
+    command = verdict.replay_command if choices is None else _replay_command(seed, choices)
     if as_json:
-        say_json(verdict_json(verdict))
+        say_json(verdict_json(verdict) | {"replay": command})
     else:
-        say(str(verdict))
+        say(str(verdict) if told is None else f"by {choices}, {told}: {verdict}")
     raise typer.Exit(0 if verdict.broken is None else 1)
+
+
+@app.command()
+def shrink(
+    *,
+    seed: Annotated[int, typer.Argument(help="A seed that fails.")],
+    duration_s: Annotated[float, typer.Option("--seconds", help="Simulated seconds.")] = 60.0,
+    within_s: Annotated[
+        float, typer.Option("--within-s", min=0.0, help="Stop after so many real seconds.")
+    ] = 120.0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to; else ./seed-SEED.choices.json.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take away faults, clients and nodes while the seed still breaks what it broke."""
+    from primacy.sim.choices import encoded
+    from primacy.sim.shrink import shrink_seed
+
+    path = out or Path(f"seed-{seed}.choices.json")
+    clock = SystemClock()
+    deadline_s = clock.now_s() + within_s
+
+    def tell(name: str, outcome: "Outcome", effort: "Effort") -> None:
+        path.write_bytes(encoded(outcome.record))  # What is interrupted has been worth something.
+        complain(
+            f"{effort.runs_count:4} runs, {name}: {outcome.record}, breaks at {outcome.at_s:.1f} s"
+        )
+
+    first, smallest, effort = shrink_seed(
+        seed, duration_s, is_time_left=lambda: clock.now_s() < deadline_s, on_smaller=tell
+    )
+    path.write_bytes(encoded(smallest.record))
+    command = _replay_command(seed, path)
+    if as_json:
+        say_json(shrunk_json(first, smallest, effort) | {"file": str(path), "replay": command})
+        return
+    for line in shrunk_lines(first, smallest, effort):
+        say(line)
+    say(f"saved in {path}; {command}")
+
+
+def _choices_in(path: Path, seed: int) -> "Choices":
+    from primacy.sim.choices import decoded
+
+    choices = decoded(path.read_bytes(), str(path))
+    if choices.seed != seed:
+        raise Rejected(
+            f"{path} is of seed {choices.seed}, not of {seed}",
+            hint=f"Say: primacy sim replay {choices.seed} --choices {path}",
+        )
+    return choices
+
+
+def _replay_command(seed: int, path: Path) -> str:
+    return f"primacy sim replay {seed} --choices {path} --trace"
+
+
+def shrunk_lines(first: "Outcome", smallest: "Outcome", effort: "Effort") -> list[str]:
+    ended = "time is up" if effort.is_out_of_time else "nothing more can be taken away"
+    return [
+        f"from {first.record}",
+        f"to   {smallest.record}; {effort.runs_count} runs, {ended}",
+        *(
+            f"  {strike.at_s:8.3f} s  {strike.fault:<18} {strike.node or 'nobody yet'}"
+            for strike in smallest.record.strikes
+        ),
+        f"at {smallest.at_s:.3f} s {smallest.text}",
+    ]
+
+
+def shrunk_json(first: "Outcome", smallest: "Outcome", effort: "Effort") -> dict[str, Json]:
+    return {
+        "seed": first.record.seed,
+        "broken": smallest.text,
+        "at_s": smallest.at_s,
+        "faults_before": len(first.record.strikes),
+        "faults": [
+            {"at_s": strike.at_s, "fault": strike.fault, "node": strike.node}
+            for strike in smallest.record.strikes
+        ],
+        "clients": [client.name for client in smallest.record.clients],
+        "nodes": list(smallest.record.nodes),
+        "runs": effort.runs_count,
+        "is_out_of_time": effort.is_out_of_time,
+    }
 
 
 def report_json(report: "Report") -> dict[str, Json]:

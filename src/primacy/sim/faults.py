@@ -1,13 +1,19 @@
 """What may go wrong, and when it is repaired. Each fault is a deed and its undoing.
 
 Half of the faults strike whoever matters most at the moment: the primary, or the store's leader.
+
+A fault draws from `_chance` and waits by `_after` or `_later`, so that its draws are on record as
+its own (`sim/choices.py`): a run without one of its faults leaves the others as they were.
 """
 
 import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
+from primacy.errors import Rejected
 from primacy.model import NodeId
+from primacy.sim.choices import Chooser, Striking
 from primacy.sim.network import Network
 from primacy.sim.world import Process, World
 
@@ -47,6 +53,7 @@ class Faults:
         weights: tuple[tuple[str, float], ...],
         every_s: float,
         ttl_s: float,
+        chooser: Chooser,
         primary: Callable[[], NodeId | None],
         ask_switchover: Callable[[], None],
     ) -> None:
@@ -59,7 +66,8 @@ class Faults:
         self._ttl_s = ttl_s
         self._primary = primary
         self._ask_switchover = ask_switchover
-        self._chance: random.Random = world.stream("faults")
+        self._chooser = chooser
+        self._striking: Striking | None = None
         self._is_over = not self._names
         self.kinds: Mapping[str, Callable[[NodeId], None]] = {
             "crash-host": self.crash_host,
@@ -79,10 +87,26 @@ class Faults:
             "laggard": self._laggard,
             "contested-election": self._contested_election,
         }
+        self._check_told()
 
     def start(self) -> None:
-        if not self._is_over:
-            self._world.after(self._chance.expovariate(1.0 / self._every_s), None, self._strike)
+        if self._is_over:
+            return
+        striking = self._chooser.next_strike(self._world.now_s, self._every_s, self._fault_of)
+        if striking is not None:
+            self._world.at(striking.at_s, None, self._strike, striking)
+
+    def _check_told(self) -> None:
+        for strike in self._chooser.told_strikes:
+            if strike.fault not in self.kinds or strike.node not in (None, *self._nodes):
+                raise Rejected(
+                    f"fault {strike.number} is {strike.fault!r} of {strike.node!r}; there are"
+                    f" {', '.join(self.kinds)}, and the nodes {', '.join(self._nodes)}",
+                    hint="Correct the file of choices.",
+                )
+
+    def _fault_of(self, lot: random.Random) -> str:
+        return lot.choices(self._names, self._weights)[0]
 
     def heal(self) -> None:
         """No more faults; every host is up, every link carries, nothing is slow."""
@@ -98,18 +122,18 @@ class Faults:
 
     # ---- when and where
 
-    def _strike(self) -> None:
+    def _strike(self, striking: Striking) -> None:
         if self._is_over:
             return
-        name = self._chance.choices(self._names, self._weights)[0]
-        node = self._target()
+        name, node = striking.fault, striking.node
+        if node is None:
+            node = striking.node = self._target(striking.lot)
         self._world.note(node, "FAULT", name)
         self._world.trace.sometimes(f"fault {name}")
-        self.kinds[name](node)
+        self._within(striking, self.kinds[name], node)
         self.start()
 
-    def _target(self) -> NodeId:
-        chance = self._chance
+    def _target(self, chance: random.Random) -> NodeId:
         draw = chance.random()
         names = sorted(self._nodes)
         primary = self._primary()
@@ -118,6 +142,25 @@ class Faults:
         if draw < 0.6:
             return self._leader() or chance.choice(names)
         return chance.choice(names)
+
+    @property
+    def _chance(self) -> random.Random:
+        """Of the fault whose deed or undoing is under way; of nobody's, at the end of all."""
+        striking = self._striking
+        return self._world.stream("faults") if striking is None else striking.chance
+
+    def _within(
+        self, striking: Striking | None, action: Callable[..., None], *arguments: object
+    ) -> None:
+        outer, self._striking = self._striking, striking
+        try:
+            action(*arguments)
+        finally:
+            self._striking = outer
+
+    def _after(self, delay_s: float, action: Callable[..., None], *arguments: object) -> None:
+        """What belongs to the fault that is under way happens later."""
+        self._world.after(delay_s, None, self._within, self._striking, action, *arguments)
 
     def _leader(self) -> NodeId | None:
         """Whoever leads the store, by its own word."""
@@ -132,7 +175,7 @@ class Faults:
     ) -> None:
         """Repair after a while: often soon, sometimes late."""
         share = self._chance.random() ** 2
-        self._world.after(low_s + (high_s - low_s) * share, None, action, *arguments)
+        self._after(low_s + (high_s - low_s) * share, action, *arguments)
 
     # ---- crashes
 
@@ -175,20 +218,21 @@ class Faults:
         disk = self._nodes[slow].member.disk
         disk.slowness = 50.0
         self._later(0.5, 2 * self._ttl_s, setattr, disk, "slowness", 1.0)
+        voted = partial(self._within, self._striking, self._voted)
         for each in sorted(self._nodes):
-            self._nodes[each].member.on_vote = self._voted
+            self._nodes[each].member.on_vote = voted
         self._crash_agent(leader)
 
     def _voted(self, name: NodeId) -> None:
         for node in self._nodes.values():
             node.member.on_vote = None
         self._world.trace.sometimes("crash after a vote")
-        self._world.after(0.0, None, self._stumble, self._nodes[name])
+        self._after(0.0, self._stumble, self._nodes[name])
 
     def _stumble(self, node: "Node") -> None:
         if node.agent_process.is_running:
             node.crash_agent()
-            self._world.after(0.005 + 0.02 * self._chance.random(), None, self._revive, node)
+            self._after(0.005 + 0.02 * self._chance.random(), self._revive, node)
 
     # ---- pauses
 
@@ -232,7 +276,7 @@ class Faults:
         if primary is None or not replicas:
             return
         self._pause_engine(self._chance.choice(replicas))
-        self._world.after(0.7 * self._ttl_s, None, self.crash_host, primary)
+        self._after(0.7 * self._ttl_s, self.crash_host, primary)
 
     # ---- links
 

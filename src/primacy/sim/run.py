@@ -12,11 +12,13 @@ from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from math import inf
 
 from primacy.coordination.api import Put, Txn
 from primacy.errors import InvariantBroken, PrimacyError
 from primacy.model import NodeId
 from primacy.replication.records import SWITCHOVER_KEY, SwitchoverRequest, encoded
+from primacy.sim.choices import Choices, Chooser, narrowed
 from primacy.sim.faults import Faults
 from primacy.sim.invariants import Invariants
 from primacy.sim.loop import SimClock, new_loop
@@ -36,6 +38,9 @@ CONVERGE_WITHIN_S = 150.0
 """After the faults: the longest back-off is 60 s, a clone and some elections come on top."""
 
 ROUTED_WRITERS = 3
+
+NUMBERS = "numbers"
+"""The client that writes numbered keys into the store, each once."""
 
 EXPECTED = (
     "store election",
@@ -97,6 +102,8 @@ class Verdict:
     checked_count: int
     lost_count: int
     counters: Counter[str]
+    choices: Choices
+    """What chance decided: told to another run of this seed, it goes the same way."""
 
     @property
     def replay_command(self) -> str:
@@ -170,10 +177,13 @@ class Run:
         *,
         assembly: Assembly = genuine,
         listener: Callable[[str], None] | None = None,
+        choices: Choices | None = None,
     ) -> None:
-        self.setup = setup = draw(seed)
+        drawn = draw(seed)
+        self.setup = setup = drawn if choices is None else narrowed(drawn, choices)
         self.trace = Trace(listener=listener)
-        self.world = world = World(seed, trace=self.trace)
+        self.world = world = World(seed, trace=self.trace, salt=choices.salt if choices else 0)
+        self._chooser = Chooser(seed, choices)
         self.network = Network(world, setup.network)
         self.invariants = Invariants(world, setup.nodes)
         chance = world.stream("clocks")
@@ -210,15 +220,18 @@ class Run:
             weights=setup.faults,
             every_s=setup.fault_every_s,
             ttl_s=setup.policy.lease_ttl_s,
+            chooser=self._chooser,
             primary=self._primary,
             ask_switchover=self._ask_switchover,
         )
         self._requests = 0
+        self._chooser.check_clients([each.name for each in self._all_writers()] + [NUMBERS])
 
     def _add_writers(self, data: list[Node]) -> None:
         setup, world = self.setup, self.world
         self.writers = [
             Writer(
+                f"writer-{number}",
                 world,
                 self.network,
                 client=self.client,
@@ -226,10 +239,11 @@ class Run:
                 uids=self._uids,
                 every_s=setup.write_every_s,
             )
-            for _ in range(ROUTED_WRITERS)
+            for number in range(1, ROUTED_WRITERS + 1)
         ]
         self.direct_writers = [
             DirectWriter(
+                f"direct-{node.name}",
                 world,
                 client=self.client,
                 engine=node.engine,
@@ -240,28 +254,34 @@ class Run:
         ]
 
     def go(self, duration_s: float, *, until_s: float | None = None) -> Verdict:
-        """Run both phases, or only up to `until_s`."""
+        """Both phases, or only up to `until_s`. What the choices say goes before `duration_s`."""
+        told = self._chooser.told
+        duration_s = duration_s if told is None else told.duration_s
+        heal_at_s = duration_s * CALM_SHARE if told is None else told.heal_at_s
+        end_s = duration_s if until_s is None else min(duration_s, until_s)
         try:
             self._start()
-            faults_until_s = duration_s * CALM_SHARE
-            self._advance(min(faults_until_s, until_s or faults_until_s))
-            if until_s is None or until_s > faults_until_s:
+            self._advance(min(heal_at_s, end_s))
+            if end_s > heal_at_s:
                 self.faults.heal()
-                self._advance(min(duration_s, until_s or duration_s))
-            if until_s is None:
-                self._converge(faults_until_s)
+                self._advance(end_s)
+            if until_s is None and (told is None or told.is_converging):
+                self._converge(heal_at_s)
         except InvariantBroken as broken:
             self.invariants.stop(broken)
         except Exception as error:  # noqa: BLE001  # Whatever breaks is the verdict of this seed.
             where = traceback.extract_tb(error.__traceback__)[-1]
             self.invariants.fail("no-exception", f"{error!r} at {where.filename}:{where.lineno}")
-        verdict = self._verdict()
+        verdict = self._verdict(duration_s, heal_at_s)
         for node in self.nodes.values():
             node.abandon()
         self._loop.abandon()
         return verdict
 
-    def _verdict(self) -> Verdict:
+    def _all_writers(self) -> list[Writer | DirectWriter]:
+        return [*self.writers, *self.direct_writers]
+
+    def _verdict(self, duration_s: float, heal_at_s: float) -> Verdict:
         world, broken = self.world, self.invariants.broken
         return Verdict(
             seed=world.seed,
@@ -274,16 +294,19 @@ class Run:
             checked_count=self.invariants.store.checked_count,
             lost_count=self.invariants.lost_count,
             counters=self.trace.counters,
+            choices=self._chooser.record(
+                self.setup, duration_s, heal_at_s, broken=broken.name if broken else None
+            ),
         )
 
     def _start(self) -> None:
         self.world.start(self.client)
         for node in self.nodes.values():
             self.world.after(self.world.stream("clocks").random(), None, node.boot)
-        for writer in self.writers:
-            writer.start()
-        for direct_writer in self.direct_writers:
-            direct_writer.start()
+        for writer in self._all_writers():
+            start_s = self._chooser.start_of(writer.name, writer.start_s())
+            if start_s is not None:
+                writer.start(start_s)
         self._loop = new_loop(self.world, self.client)
         self._loop.run_inside(self._start_store_client)
         self.faults.start()
@@ -298,8 +321,9 @@ class Run:
             process=self.client,
             history=self.invariants.store,
         )
-        task = self._loop.create_task(write_once(self._store, clock, "client", 0.3))
-        task.add_done_callback(lambda done: done.exception())
+        if self._chooser.start_of(NUMBERS, 0.0) is not None:
+            task = self._loop.create_task(write_once(self._store, clock, "client", 0.3))
+            task.add_done_callback(lambda done: done.exception())
 
     def _advance(self, until_s: float) -> None:
         self.world.run(until_s=until_s)
@@ -308,8 +332,10 @@ class Run:
 
     def _converge(self, healed_at_s: float) -> None:
         """no-dead-end: some client's write is acknowledged, through a router, after the repair."""
+        started = {each.name for each in self._chooser.clients}
+        writers = [writer for writer in self.writers if writer.name in started]
         deadline_s = self.world.now_s + CONVERGE_WITHIN_S
-        while max(writer.ok_at_s for writer in self.writers) <= healed_at_s + 1.0:
+        while max((writer.ok_at_s for writer in writers), default=inf) <= healed_at_s + 1.0:
             if self.world.now_s >= deadline_s:
                 self.invariants.fail(
                     "no-dead-end",
@@ -349,9 +375,11 @@ def run_seed(
     assembly: Assembly = genuine,
     listener: Callable[[str], None] | None = None,
     until_s: float | None = None,
+    choices: Choices | None = None,
 ) -> Verdict:
-    """One seed, from its first event to its verdict."""
-    return Run(seed, assembly=assembly, listener=listener).go(duration_s, until_s=until_s)
+    """One seed, from its first event to its verdict; or its run by other choices."""
+    run = Run(seed, assembly=assembly, listener=listener, choices=choices)
+    return run.go(duration_s, until_s=until_s)
 
 
 def run_seeds(
@@ -394,9 +422,10 @@ def replay(
     duration_s: float = 60.0,
     until_s: float | None = None,
     listener: Callable[[str], None] | None = None,
+    choices: Choices | None = None,
 ) -> Verdict:
     """The same seed again; `listener` hears one line per event of note."""
-    return run_seed(seed, duration_s, listener=listener, until_s=until_s)
+    return run_seed(seed, duration_s, listener=listener, until_s=until_s, choices=choices)
 
 
 def is_deterministic(seed: int, duration_s: float) -> bool:

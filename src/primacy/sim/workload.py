@@ -88,8 +88,9 @@ class Uids:
 class Writer:
     """Sends writes through one router after another, until one takes them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # The parts of a client: each is handed in.
         self,
+        name: str,
         world: World,
         network: Network,
         *,
@@ -98,6 +99,7 @@ class Writer:
         uids: Uids,
         every_s: float,
     ) -> None:
+        self.name = name
         self.ok_count = 0
         self.ok_at_s = 0.0
         self._world = world
@@ -106,12 +108,16 @@ class Writer:
         self._routers = routers
         self._uids = uids
         self._every_s = every_s
-        self._chance: random.Random = world.stream("load")
+        self._chance: random.Random = world.stream(f"load/{name}")
         self._place = 0
         self._waiting = 0
 
-    def start(self) -> None:
-        self._world.after(self._chance.random() * self._every_s, self._client, self._send)
+    def start_s(self) -> float:
+        """When it would start, left to itself."""
+        return self._chance.random() * self._every_s
+
+    def start(self, at_s: float) -> None:
+        self._world.at(at_s, self._client, self._send)
 
     def _send(self) -> None:
         uid = self._waiting = self._uids.next()
@@ -147,19 +153,31 @@ class DirectWriter:
     """Attached to one server, and never stops trying: no page and no router in between."""
 
     def __init__(
-        self, world: World, *, client: Process, engine: ModelEngine, uids: Uids, every_s: float
+        self,
+        name: str,
+        world: World,
+        *,
+        client: Process,
+        engine: ModelEngine,
+        uids: Uids,
+        every_s: float,
     ) -> None:
+        self.name = name
         self.ok_count = 0
         self._world = world
         self._client = client
         self._engine = engine
         self._uids = uids
         self._every_s = every_s
-        self._chance: random.Random = world.stream("load")
+        self._chance: random.Random = world.stream(f"load/{name}")
         self._waiting = 0
 
-    def start(self) -> None:
-        self._world.after(self._chance.random() * self._every_s, self._client, self._send)
+    def start_s(self) -> float:
+        """When it would start, left to itself."""
+        return self._chance.random() * self._every_s
+
+    def start(self, at_s: float) -> None:
+        self._world.at(at_s, self._client, self._send)
 
     def _send(self) -> None:
         delay_s = self._every_s * (0.5 + self._chance.random())

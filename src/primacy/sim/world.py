@@ -72,8 +72,10 @@ class Process:
 class World:
     """Time, chance and the queue of one run."""
 
-    def __init__(self, seed: int, *, trace: Trace) -> None:
+    def __init__(self, seed: int, *, trace: Trace, salt: int = 0) -> None:
+        """Another `salt` is other luck under the same seed."""
         self.seed = seed
+        self._luck = f"{seed}+{salt}" if salt else str(seed)
         self.now_s = 0.0
         self.trace = trace
         self.events_count = 0
@@ -90,7 +92,7 @@ class World:
         """One generator per concern, so that a new kind of fault does not shift the others."""
         found = self._streams.get(concern)
         if found is None:
-            found = self._streams[concern] = random.Random(f"{self.seed}/{concern}")
+            found = self._streams[concern] = random.Random(f"{self._luck}/{concern}")
         return found
 
     # ---- processes
@@ -134,6 +136,15 @@ class World:
         self._number += 1
         life = 0 if owner is None else owner.life
         due = Due(self.now_s + delay_s, self._number, owner, life, action, arguments)
+        heapq.heappush(self._heap, due)
+
+    def at(
+        self, time_s: float, owner: Process | None, action: Callable[..., None], *arguments: object
+    ) -> None:
+        """As `after`, at a moment: a told time is met to the last bit."""
+        self._number += 1
+        life = 0 if owner is None else owner.life
+        due = Due(max(time_s, self.now_s), self._number, owner, life, action, arguments)
         heapq.heappush(self._heap, due)
 
     def run(self, *, until_s: float) -> None:

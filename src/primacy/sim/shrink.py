@@ -1,0 +1,309 @@
+"""The smallest choices that still break what a failing seed broke: delta debugging of `Choices`.
+
+Faults go first, since a run with two faults can be read and one with forty cannot; then clients,
+nodes, small misfortunes, time, and what each fault drew. A candidate counts if a run by it breaks
+the invariant of the same name. Whatever is taken away shifts every later delay of the network, so a
+candidate that breaks nothing is asked again under some other luck (`salt`) before it is given up.
+
+Source    A. Zeller, R. Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002
+Promises  The result is the record of a run that was made and broke the invariant. The passes are
+          repeated until none finds anything smaller, or time is up.
+Does not  Find the smallest of all: only one from which nothing single can be taken away.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TypeVar
+
+import msgspec
+
+from primacy.errors import Rejected
+from primacy.sim.choices import Choices, Strike, misfortunes
+from primacy.sim.run import Assembly, genuine, run_seed
+from primacy.sim.settings import draw
+
+LUCKS = 4
+"""How many salts a candidate is run with before it is given up."""
+
+CALM_S = 3.0
+"""A run goes on for so long after the moment at which it used to break."""
+
+GAP_S = 2.0
+"""Between two faults, and from a cluster's birth to the first: what is longer can be shortened."""
+
+PAIRS_MAX = 4
+"""Pairs of nodes that are tried: those that faults strike least."""
+
+NO_DEAD_END = "no-dead-end"
+"""The one invariant that breaks only after the repair."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run by some choices came to."""
+
+    broken: str | None
+    text: str
+    at_s: float
+    record: Choices
+    """What it decided: told to another run, it comes to the same."""
+
+
+@dataclass(slots=True)
+class Effort:
+    """What shrinking has cost so far."""
+
+    runs_count: int = 0
+    smaller_count: int = 0
+    is_out_of_time: bool = False
+
+
+Listener = Callable[[str, Outcome, Effort], None]
+"""Hears of each smaller run: the pass that found it, and what it is."""
+
+
+class Shrinker:
+    """Makes one failing run's choices smaller."""
+
+    def __init__(
+        self,
+        run: Callable[[Choices], Outcome],
+        *,
+        noise: Sequence[str],
+        is_time_left: Callable[[], bool],
+        on_smaller: Listener | None = None,
+    ) -> None:
+        """`noise`: the names that `Choices.quiet` may hold."""
+        self.effort = Effort()
+        self._run = run
+        self._noise = noise
+        self._is_time_left = is_time_left
+        self._on_smaller = on_smaller
+        self._broken: str | None = None
+        self._pass = ""
+
+    def shrink(self, first: Outcome) -> Outcome:
+        """The smallest that was found, `first` itself at worst."""
+        self._broken = first.broken
+        best = first
+        passes: tuple[tuple[str, Callable[[Outcome], Outcome]], ...] = (
+            ("end", self._end),
+            ("faults", self._faults),
+            ("clients", self._clients),
+            ("nodes", self._nodes),
+            ("misfortunes", self._quieter),
+            ("time", self._sooner),
+            ("draws", self._plainer),
+        )
+        is_smaller = True
+        while is_smaller and not self.effort.is_out_of_time:
+            before = self.effort.smaller_count
+            for self._pass, smaller in passes:
+                best = smaller(best)
+            is_smaller = self.effort.smaller_count > before
+        return best
+
+    # ---- one candidate
+
+    def _attempt(self, candidate: Choices) -> Outcome | None:
+        """The run that breaks the same, under whatever luck; the candidate's own comes first."""
+        for more in range(LUCKS):
+            if not self._is_time_left():
+                self.effort.is_out_of_time = True
+                return None
+            self.effort.runs_count += 1
+            salted = msgspec.structs.replace(candidate, salt=candidate.salt + more)
+            outcome = self._run(salted)
+            if outcome.broken == self._broken:
+                self.effort.smaller_count += 1
+                if self._on_smaller is not None:
+                    self._on_smaller(self._pass, outcome, self.effort)
+                return outcome
+        return None
+
+    def _first(self, best: Outcome, candidates: Iterator[Choices]) -> Outcome:
+        """The first of the candidates that still breaks it, or what there was."""
+        for candidate in candidates:
+            found = self._attempt(candidate)
+            if found is not None:
+                return found
+        return best
+
+    def _fewer(
+        self,
+        best: Outcome,
+        items_of: Callable[[Choices], tuple[T, ...]],
+        rebuilt: Callable[[Choices, tuple[T, ...]], Choices],
+    ) -> Outcome:
+        """Take away halves, quarters and so on, down to single items."""
+        size = max(1, len(items_of(best.record)))
+        while size >= 1:
+            start = 0
+            while start < len(items := items_of(best.record)):
+                candidate = rebuilt(best.record, items[:start] + items[start + size :])
+                found = self._attempt(candidate)
+                if found is None:
+                    start += size
+                else:
+                    best = found
+            size //= 2
+        return best
+
+    # ---- the passes
+
+    def _end(self, best: Outcome) -> Outcome:
+        """Stop soon after the break; where it breaks after the repair, repair soon."""
+        record = best.record
+        if self._broken == NO_DEAD_END:
+            last_s = max((each.at_s for each in record.strikes), default=GAP_S)
+            heal_at_s, duration_s = last_s + CALM_S, last_s + CALM_S + 1.0
+            is_sooner = heal_at_s < record.heal_at_s - 1.0
+        else:
+            heal_at_s, duration_s = record.heal_at_s, best.at_s + CALM_S
+            is_sooner = duration_s < record.duration_s - 1.0 or record.is_converging
+        if not is_sooner:
+            return best
+        candidate = msgspec.structs.replace(
+            record,
+            duration_s=duration_s,
+            heal_at_s=min(heal_at_s, duration_s),
+            is_converging=self._broken == NO_DEAD_END,
+        )
+        return self._first(best, iter([candidate]))
+
+    def _faults(self, best: Outcome) -> Outcome:
+        """The last few may be enough; else whatever can be spared goes."""
+        strikes = best.record.strikes
+        lengths = [0, 1, 2, 4, 8, 16, 32]
+        ends = (
+            with_strikes(best.record, strikes[len(strikes) - length :])
+            for length in lengths
+            if length < len(strikes)
+        )
+        best = self._first(best, ends)
+        return self._fewer(best, lambda choices: choices.strikes, with_strikes)
+
+    def _clients(self, best: Outcome) -> Outcome:
+        return self._fewer(
+            best,
+            lambda choices: choices.clients,
+            lambda choices, clients: msgspec.structs.replace(choices, clients=clients),
+        )
+
+    def _nodes(self, best: Outcome) -> Outcome:
+        """Five nodes to three. Fewer than three are another kind of cluster."""
+        record = best.record
+        if len(record.nodes) < 5:
+            return best
+        struck = [each.node for each in record.strikes]
+        pairs = sorted(combinations(record.nodes, 2), key=lambda pair: sum(map(struck.count, pair)))
+        return self._first(best, (without_nodes(record, pair) for pair in pairs[:PAIRS_MAX]))
+
+    def _quieter(self, best: Outcome) -> Outcome:
+        """All misfortunes at once, or as many as can be spared."""
+        return self._fewer(
+            best,
+            lambda choices: tuple(each for each in self._noise if each not in choices.quiet),
+            lambda choices, noise: msgspec.structs.replace(
+                choices, quiet=tuple(each for each in self._noise if each not in noise)
+            ),
+        )
+
+    def _sooner(self, best: Outcome) -> Outcome:
+        """Shorten the waits before the faults, each with all that follows it."""
+        place = 0
+        while place < len(best.record.strikes):
+            strikes = best.record.strikes
+            before_s = strikes[place - 1].at_s if place else 0.0
+            spare_s = strikes[place].at_s - before_s - GAP_S
+            by_s = (share * spare_s for share in (1.0, 0.5) if spare_s > 0.5)
+            best = self._first(best, (earlier(best.record, place, each) for each in by_s))
+            place += 1
+        return best
+
+    def _plainer(self, best: Outcome) -> Outcome:
+        """Zeros for what a fault drew: the shortest time, the first of all; then round times."""
+        place = 0
+        while place < len(best.record.strikes):
+            best = self._first(best, plainer(best.record, place))
+            place += 1
+        return best
+
+
+# ---- smaller choices
+
+
+def with_strikes(choices: Choices, strikes: tuple[Strike, ...]) -> Choices:
+    return msgspec.structs.replace(choices, strikes=strikes)
+
+
+def without_nodes(choices: Choices, gone: Sequence[str]) -> Choices:
+    """And without the faults that strike them and the clients that sit beside them."""
+    return msgspec.structs.replace(
+        choices,
+        nodes=tuple(node for node in choices.nodes if node not in gone),
+        strikes=tuple(each for each in choices.strikes if each.node not in gone),
+        clients=tuple(each for each in choices.clients if each.name.split("-")[-1] not in gone),
+    )
+
+
+def earlier(choices: Choices, place: int, by_s: float) -> Choices:
+    """The strikes from `place` on, and the end, come `by_s` sooner."""
+    moved = tuple(
+        msgspec.structs.replace(each, at_s=round(each.at_s - by_s, 3))
+        for each in choices.strikes[place:]
+    )
+    return msgspec.structs.replace(
+        choices,
+        strikes=choices.strikes[:place] + moved,
+        duration_s=choices.duration_s - by_s,
+        heal_at_s=choices.heal_at_s - by_s,
+    )
+
+
+def plainer(choices: Choices, place: int) -> Iterator[Choices]:
+    """The strike at `place` with all draws 0, else with each in turn."""
+    strike = choices.strikes[place]
+    drawn = [each for each, value in enumerate(strike.draws) if value]
+    wishes = [set(drawn)] if len(drawn) == 1 else [set(drawn), *({each} for each in drawn)]
+    for zeros in wishes if drawn else ():
+        draws = tuple(0.0 if each in zeros else value for each, value in enumerate(strike.draws))
+        plain = msgspec.structs.replace(strike, draws=draws)
+        strikes = (*choices.strikes[:place], plain, *choices.strikes[place + 1 :])
+        yield with_strikes(choices, strikes)
+
+
+# ---- seeds
+
+
+def shrink_seed(
+    seed: int,
+    duration_s: float,
+    *,
+    is_time_left: Callable[[], bool],
+    assembly: Assembly = genuine,
+    on_smaller: Listener | None = None,
+) -> tuple[Outcome, Outcome, Effort]:
+    """The failing run of a seed, and the smallest that breaks the same. `Rejected` if none fails.
+
+    A planted bug comes in by its `assembly`, as in `run_seed`.
+    """
+
+    def run(choices: Choices | None) -> Outcome:
+        verdict = run_seed(seed, duration_s, assembly=assembly, choices=choices)
+        broken = verdict.broken
+        name, text = (None, "") if broken is None else (broken.name, broken.text)
+        return Outcome(name, text, verdict.at_s, verdict.choices)
+
+    first = run(None)
+    if first.broken is None:
+        raise Rejected(
+            f"seed {seed} broke nothing in {first.at_s:.0f} s",
+            hint="Shrink a seed that `sim run` reports as failed, with the same --seconds.",
+        )
+    noise = misfortunes(draw(seed))
+    shrinker = Shrinker(run, noise=noise, is_time_left=is_time_left, on_smaller=on_smaller)
+    return first, shrinker.shrink(first), shrinker.effort

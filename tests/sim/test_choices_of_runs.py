@@ -1,0 +1,114 @@
+"""Whole runs by recorded choices: the same digest, fewer faults, and what the commands say."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+import pytest
+
+from primacy.cli.main import exit_code_of
+from primacy.sim.choices import decoded, encoded
+from primacy.sim.run import run_seed
+from primacy.sim.shrink import shrink_seed
+
+PLANTED = "opened-before-row"
+PLANTED_SEED = 1
+RUNS_MAX = 60
+
+
+def planted() -> ModuleType:
+    """The script beside this file: it is no package."""
+    spec = importlib.util.spec_from_file_location("mutants", Path(__file__).parent / "mutants.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("seed", [2, 4, 5])
+def test_a_run_told_its_own_choices_is_the_same_event_by_event(seed: int) -> None:
+    drawn = run_seed(seed, 30.0)
+    told = run_seed(seed, 0.0, choices=decoded(encoded(drawn.choices), "memory"))
+    assert (told.digest, told.events_count) == (drawn.digest, drawn.events_count)
+    assert told.choices == drawn.choices
+    assert told.counters == drawn.counters
+
+
+def test_a_fault_that_is_left_out_does_not_happen_and_the_others_do() -> None:
+    drawn = run_seed(5, 30.0).choices
+    struck = [each for each in drawn.strikes if each.node is not None]
+    assert len(struck) > 3
+    fewer = msgspec.structs.replace(drawn, strikes=(*struck[:1], *struck[2:]))
+    lines: list[str] = []
+    run_seed(5, 0.0, choices=fewer, listener=lines.append)
+    seen = [(line.split()[0], line.split()[-1]) for line in lines if " FAULT " in line]
+    assert seen == [(f"{each.at_s:.6f}", each.fault) for each in fewer.strikes]
+
+
+def test_other_luck_is_another_run() -> None:
+    drawn = run_seed(4, 12.0)
+    other = run_seed(4, 0.0, choices=msgspec.structs.replace(drawn.choices, salt=1))
+    assert other.digest != drawn.digest
+
+
+def test_a_planted_bug_is_shrunk_to_its_one_fault() -> None:
+    assembly = planted().MUTANTS[PLANTED]
+    runs = 0
+
+    def is_time_left() -> bool:
+        nonlocal runs
+        runs += 1
+        return runs <= RUNS_MAX
+
+    first, smallest, _ = shrink_seed(
+        PLANTED_SEED, 60.0, is_time_left=is_time_left, assembly=assembly
+    )
+    assert smallest.broken == first.broken == "acks-come-from-the-recorded-set"
+    assert len(first.record.strikes) > 4
+    assert len(smallest.record.strikes) <= 1
+    assert len(smallest.record.nodes) < len(first.record.nodes)
+    assert smallest.record.duration_s < first.record.duration_s
+    again = run_seed(PLANTED_SEED, 60.0, assembly=assembly, choices=smallest.record)
+    assert again.broken is not None
+    assert (again.broken.name, again.at_s) == (smallest.broken, smallest.at_s)
+    assert run_seed(PLANTED_SEED, 60.0, choices=smallest.record).broken is None
+
+
+def test_a_file_of_choices_is_replayed_by_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "choices.json"
+    path.write_bytes(encoded(run_seed(4, 12.0).choices))
+    assert exit_code_of(["sim", "replay", "4", "--choices", str(path)]) == 0
+    assert "nothing broke" in capsys.readouterr().out
+    assert exit_code_of(["sim", "replay", "5", "--choices", str(path)]) == 2
+    assert "seed 4, not of 5" in capsys.readouterr().err
+    path.write_text("{}")
+    assert exit_code_of(["sim", "replay", "4", "--choices", str(path)]) == 2
+    assert "holds no choices" in capsys.readouterr().err
+
+
+def test_a_fault_or_a_client_that_is_unknown_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choices = json.loads(encoded(run_seed(4, 4.0).choices))
+    path = tmp_path / "choices.json"
+    for part, entry, said in [
+        ("strikes", {"number": 0, "at_s": 1.0, "fault": "flood", "node": "a"}, "flood"),
+        ("clients", {"name": "nobody", "start_s": 0.0}, "nobody"),
+    ]:
+        path.write_text(json.dumps(choices | {part: [entry]}))
+        assert exit_code_of(["sim", "replay", "4", "--choices", str(path)]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_seed_that_breaks_nothing_has_nothing_to_shrink(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "choices.json"
+    assert exit_code_of(["sim", "shrink", "4", "--seconds", "5", "--out", str(path)]) == 2
+    assert "seed 4 broke nothing" in capsys.readouterr().err
+    assert not path.exists()
