@@ -4,7 +4,9 @@ import asyncio
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -193,25 +195,25 @@ def run(story: Awaitable[None]) -> None:
     asyncio.run(bounded())
 
 
-def open_to_all(folder: Path) -> Path:
-    """The server runs as another user: it must be able to pass through."""
-    for each in (folder, *folder.parents):
-        if each.stat().st_uid == os.geteuid() and each != Path("/"):
-            each.chmod(each.stat().st_mode | 0o055)
-    return folder
+@contextmanager
+def folder_for_all() -> Iterator[Path]:
+    """The server runs as another user: it must be able to pass through. Not under pytest's own
+    folder, whose parent every pytest that starts closes to others again."""
+    with tempfile.TemporaryDirectory(prefix="primacy-mariadb-") as found:
+        Path(found).chmod(0o755)
+        yield Path(found)
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def template() -> Iterator[Path]:
     """A data directory as `initialise` makes it. Its accounts do not depend on the node."""
-    root = open_to_all(tmp_path_factory.mktemp("template"))
-    engine = Trio(root, root).nodes[A].engine
-    run(engine.initialise())
-    yield root / A / "data"
-    shutil.rmtree(root)
+    with folder_for_all() as root:
+        engine = Trio(root, root).nodes[A].engine
+        run(engine.initialise())
+        yield root / A / "data"
 
 
 @pytest.fixture
-def trio(tmp_path: Path, template: Path) -> Iterator[Trio]:
-    yield Trio(open_to_all(tmp_path), template)
-    shutil.rmtree(tmp_path)
+def trio(template: Path) -> Iterator[Trio]:
+    with folder_for_all() as root:
+        yield Trio(root, template)

@@ -313,6 +313,7 @@ def test_who_was_excluded_in_an_earlier_reign_can_follow_the_next(trio: Trio) ->
             await trio[A].engine.begin_epoch(Epoch(2), A)
             assert (await trio[A].engine.observe()).sending.excluded == frozenset()
             await trio[B].engine.follow(A, Epoch(2), acknowledge=False)
+            await trio.caught_up(A, B)
             await trio[A].engine.exclude(B)
             await trio[A].engine.begin_epoch(Epoch(2), A)
             assert (await trio[A].engine.observe()).sending.excluded == {B}, "called again"
