@@ -180,6 +180,54 @@ def test_three_nodes_on_loopback_need_no_word_but_ports_of_their_own() -> None:
     assert "nodes.a.peer_port" in mistakes(clash)["nodes.b.peer_port"]
 
 
+def test_a_wider_door_for_http_alone_needs_the_word_too() -> None:
+    local = THREE_NODES.replace("insecure = true", "")
+    for number in (1, 2, 3):
+        local = local.replace(f"10.0.0.{number}", f"127.0.0.{number}")
+    assert (
+        "api.listen 0.0.0.0" in mistakes(f'{local}\n[api]\nlisten = "0.0.0.0"')["cluster.insecure"]
+    )
+    assert accepted(f'{local}\n[api]\nlisten = "0.0.0.0"\nenabled = false').api.enabled is False
+    kept = accepted(f'{local}\n[api]\nlisten = "127.0.0.1"')
+    assert str(kept.api_door("b")) == "127.0.0.1:7104"
+    assert str(accepted(local).api_door("b")) == "127.0.0.2:7104"
+
+
+def test_without_a_token_a_door_beyond_loopback_is_warned_of(folder: Path) -> None:
+    assert any("no api.token_file" in each for each in warnings(accepted(THREE_NODES)))
+    with_token = accepted(f'{THREE_NODES}\n[api]\ntoken_file = "token"')
+    assert not any("api.token_file" in each for each in warnings(with_token))
+
+
+TOKENS = {
+    "missing": (None, 0o600, "No such file"),
+    "open": ("0123456789abcdef", 0o640, "chmod 600"),
+    "short": ("0123456789abcde", 0o600, "must be 16 to 512 characters"),
+    "two words": ("0123456789 abcdef", 0o600, "without spaces"),
+}
+
+
+@pytest.mark.parametrize(("text", "mode", "rule"), TOKENS.values(), ids=TOKENS)
+def test_a_token_that_cannot_be_used_is_refused(
+    folder: Path, text: str | None, mode: int, rule: str
+) -> None:
+    if text is not None:
+        (folder / "token").write_text(text)
+        (folder / "token").chmod(mode)
+    file = folder / "primacy.toml"
+    file.write_text(f'{file.read_text()}\n[api]\ntoken_file = "token"\n')
+    with pytest.raises(ConfigRejected, match=rule):
+        load(file).api_token()
+
+
+def test_a_token_is_read_without_its_line_end(folder: Path) -> None:
+    (folder / "token").touch(0o600)
+    (folder / "token").write_text("0123456789abcdef\n")
+    file = folder / "primacy.toml"
+    file.write_text(f'{file.read_text()}\n[api]\ntoken_file = "token"\n')
+    assert load(file).api_token() == "0123456789abcdef"
+
+
 def test_an_unknown_section_named_directory_is_refused() -> None:
     assert mistakes(f'directory = "/tmp"\n{THREE_NODES}')["directory"].endswith("unknown key")
 

@@ -38,6 +38,10 @@ from primacy.telemetry import Counted, Event, Sink
 SOURCES = str(Path(primacy.__file__).resolve().parent.parent)
 """Where this very version of the program stands: a router of another one is not started."""
 
+SWITCH_INTERVAL_S = 0.001
+"""How long another thread (the HTTP API's, a driver's) may keep the interpreter while the agent's
+loop waits for it. Python's own 5 ms add up over the steps of one renewal."""
+
 ROUTER_AGAIN_AFTER_S = 0.5
 """A router that exits is started again after this long."""
 
@@ -51,6 +55,7 @@ def run_node(
     events = event_sink(clock, name, is_json=is_json)
     parts = Parts(config, path.absolute(), name, clock, events, launcher)
     life = Life()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     run_dir = config.state_dir(node) / "run"
     run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
     with pid_file(run_dir / "agent.pid"):

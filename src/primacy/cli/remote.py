@@ -69,11 +69,12 @@ class Remote:
                 status = response.status
         except HTTPError as error:
             with error:
-                raise _refusal(error.code, error.read(ANSWER_BYTES_MAX), self.url) from None
+                raw = error.read(ANSWER_BYTES_MAX)
+                raise _refusal(error.code, raw, self.url, is_change=is_change) from None
         except (URLError, OSError, http.client.HTTPException) as error:
             raise _silence(self.url, error, is_change=is_change) from None
         if status == HTTPStatus.ACCEPTED:
-            raise _refusal(status, raw, self.url)
+            raise _refusal(status, raw, self.url, is_change=is_change)
         try:
             return msgspec.json.decode(raw, type=kind)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -91,12 +92,14 @@ def read_token(path: Path) -> str:
     return token_in(path)
 
 
-def _refusal(status: int, raw: bytes, url: str) -> PrimacyError:
+def _refusal(status: int, raw: bytes, url: str, *, is_change: bool) -> PrimacyError:
     """The agent's own words, in the branch of errors that they belong to."""
     try:
         problem = msgspec.json.decode(raw, type=Problem)
     except (msgspec.DecodeError, msgspec.ValidationError):
         problem = Problem(error=f"{url} answered {status}", hint="Is it an agent's API?")
+        if is_change and status not in range(400, 500):
+            return OutcomeUnknown(problem.error, hint="See `primacy history`.")
     if status == HTTPStatus.ACCEPTED:
         return OutcomeUnknown(problem.error, hint=problem.hint)
     if status == HTTPStatus.CONFLICT:

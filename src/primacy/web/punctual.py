@@ -1,13 +1,18 @@
-"""uvicorn's HTTP/1.1 protocol, which closes a connection that sends no whole request head in time.
+"""uvicorn's HTTP/1.1 protocol, which closes connections that are too many or too slow.
 
 uvicorn bounds how long a connection may be idle between two requests, and not how slowly a request
-may arrive: a few clients that send a byte a minute would otherwise take all connections.
+may arrive: a few clients that send a byte a minute would otherwise take all connections. It also
+answers those that are too many with 503, each of which costs as much as a request; here they are
+closed at once.
 """
 
 import asyncio
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+CONNECTIONS_MAX = 64
+"""At once. Whoever comes on top is turned away unheard."""
 
 HEAD_WITHIN_S = 5.0
 """From the connection's beginning, or from the first byte of a later request."""
@@ -20,6 +25,9 @@ class PunctualProtocol(H11Protocol):
         self, transport: asyncio.Transport
     ) -> None:
         super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS_MAX:
+            transport.close()
+            return
         self._arm()
 
     def data_received(self, data: bytes) -> None:

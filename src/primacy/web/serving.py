@@ -13,31 +13,34 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
 
+import msgspec
 import uvicorn
 import uvloop
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from primacy.clock import Clock
+from primacy.cluster.control.answers import Problem
 from primacy.model import Address
 from primacy.telemetry import Event, Sink
 from primacy.web.pace import Pace
 from primacy.web.punctual import PunctualProtocol
 
-CONNECTIONS_MAX = 64
-"""At once; whoever comes on top hears 503."""
-
 KEEP_ALIVE_S = 15
 """An idle connection is closed after this long: longer than a load balancer's check interval."""
 
 HEAD_BYTES_MAX = 16 * 1024
-STOP_WITHIN_S = 2
-"""Requests that wait for a switchover's end are cut when the agent stops."""
+STOP_WITHIN_S = 1.0
+"""For the thread to end when the agent does. Requests that wait for a switchover's end are cut at
+once: an agent that restarts has its lease to keep."""
 
 AGAIN_AFTER_S = 2.0
 """A door that could not be opened is tried again after this long."""
 
 BACKLOG_MAX = 128
+"""Connections that the kernel keeps for us to accept."""
 
 Build = Callable[[], AbstractAsyncContextManager[ASGIApp]]
 """Makes the application within the thread's own loop, and takes it apart again."""
@@ -78,7 +81,7 @@ class ApiServer:
             return await ended
         finally:
             life.stop()
-            await asyncio.to_thread(thread.join, 2 * STOP_WITHIN_S)
+            await asyncio.to_thread(thread.join, STOP_WITHIN_S)
 
 
 class _Life:
@@ -118,15 +121,38 @@ class _Life:
 
 
 class Paced:
-    """An application whose requests wait for their turn."""
+    """An application whose requests wait for their turn, and are answered when the agent stops."""
 
     def __init__(self, app: ASGIApp, pace: Pace) -> None:
         self._app = app
         self._pace = pace
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._pace.turn()
-        await self._app(scope, receive, send)
+        has_begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._pace.turn()
+            await self._app(scope, receive, sending)
+        except asyncio.CancelledError:
+            if not has_begun:
+                await _stopping(scope)(scope, receive, send)
+            raise
+
+
+def _stopping(scope: Scope) -> Response:
+    """What becomes of a request that was handed in is not known; of a question, it is."""
+    is_question = scope["method"] in ("GET", "HEAD", "OPTIONS")
+    problem = Problem(error="this agent stops", hint="Ask another, or see `primacy history`.")
+    return Response(
+        msgspec.json.encode(problem),
+        status_code=HTTPStatus.SERVICE_UNAVAILABLE if is_question else HTTPStatus.ACCEPTED,
+        media_type="application/json",
+    )
 
 
 def _settings(app: ASGIApp) -> uvicorn.Config:
@@ -141,10 +167,9 @@ def _settings(app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=CONNECTIONS_MAX,
         backlog=BACKLOG_MAX,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=STOP_WITHIN_S,
+        timeout_graceful_shutdown=0,
         h11_max_incomplete_event_size=HEAD_BYTES_MAX,
     )
 

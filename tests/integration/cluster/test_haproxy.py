@@ -5,16 +5,14 @@ import json
 import re
 import shutil
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any  # JSON.
 
 import pymysql
 import pytest
+from tests.integration.cluster.asking import asked
 from tests.integration.cluster.conftest import SETTINGS, Live, live_cluster, run
 from tests.integration.web.test_schemathesis import surprises
 from tests.ports import free_ports
@@ -25,7 +23,7 @@ from primacy.model import NodeId
 GUIDE = Path(__file__).parents[3] / "docs/guides/haproxy.md"
 HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/sbin:/bin")
 TOKEN = "a-token-of-the-test-0123456789"
-ASKED_WITHIN_S = 60
+HAPPENS_WITHIN_S = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,24 +96,6 @@ def balancer(live: Live) -> Iterator[Balancer]:
         process.wait()
 
 
-def asked(
-    live: Live, node: NodeId, path: str, *, body: object = None, token: str | None = None
-) -> tuple[int, Any]:  # JSON.
-    """Status and JSON of one agent's answer."""
-    request = urllib.request.Request(f"http://{live.cluster.nodes[node].address('api_port')}{path}")
-    if body is not None:
-        request.data = json.dumps(body).encode()
-        request.add_header("Content-Type", "application/json")
-    if token is not None:
-        request.add_header("Authorization", f"Bearer {token}")
-    try:
-        with urllib.request.urlopen(request, timeout=ASKED_WITHIN_S) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.loads(error.read())
-
-
 @pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed; `make test` installs it")
 def test_haproxy_follows_a_switchover_and_a_failover(tmp_path: Path) -> None:
     token_file = tmp_path / "token"
@@ -141,11 +121,11 @@ def test_haproxy_follows_a_switchover_and_a_failover(tmp_path: Path) -> None:
 
 async def _until(holds: Callable[[], bool], what: str) -> None:
     try:
-        async with asyncio.timeout(ASKED_WITHIN_S):
+        async with asyncio.timeout(HAPPENS_WITHIN_S):
             while not await asyncio.to_thread(holds):
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        raise AssertionError(f"not within {ASKED_WITHIN_S} s: {what}") from None
+        raise AssertionError(f"not within {HAPPENS_WITHIN_S} s: {what}") from None
 
 
 async def _leads_to(doors: Balancer, port: int, node: Callable[[], NodeId]) -> None:

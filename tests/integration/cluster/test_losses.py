@@ -4,7 +4,10 @@ import json
 import signal
 from pathlib import Path
 
-from tests.integration.cluster.conftest import SETTINGS, live_cluster, run
+from tests.integration.cluster.asking import asked
+from tests.integration.cluster.conftest import SETTINGS, Live, live_cluster, run
+
+from primacy.model import NodeId
 
 
 def test_nothing_is_acknowledged_while_both_replicas_are_frozen() -> None:
@@ -48,12 +51,23 @@ def test_without_the_stores_majority_the_primary_ends_and_returns_by_itself() ->
             assert shown.returncode != 0
             assert "majority" in shown.stdout + shown.stderr
             assert [line for line in live.acknowledged() if line.sent_s > ended_at_s] == []
+            await live.until(lambda: _is_said_over_http(live, primary), "its agent says so too")
             for replica in replicas:
                 live.cluster.start(replica)
             await live.healed()
             await live.nothing_lost()
 
     run(story())
+
+
+def _is_said_over_http(live: Live, node: NodeId) -> bool:
+    """Health is answered by the agent that is left; the status by what its member remembers."""
+    is_primary, said = asked(live, node, "/primary")
+    is_running, _ = asked(live, node, "/health")
+    is_alive, _ = asked(live, node, "/liveness")
+    _, status = asked(live, node, "/status")
+    assert (is_primary, is_alive, status["source"]) == (503, 200, node)
+    return is_running == 503 and not said["is_store_current"]
 
 
 def test_lost_transactions_without_acknowledgements_are_counted_saved_and_shown() -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.integration.web.conftest import (
     TOKEN,
     WITHIN_S,
+    Said,
     Served,
     cluster_that_obeys,
     open_page,
@@ -20,7 +21,7 @@ from tests.integration.web.conftest import (
 from primacy.replication.records import PAUSE_KEY, SWITCHOVER_KEY, SwitchoverRequest
 from primacy.web.app import BODY_BYTES_MAX
 from primacy.web.health import PATHS
-from primacy.web.serving import CONNECTIONS_MAX
+from primacy.web.punctual import CONNECTIONS_MAX
 
 NO_BODY = ("HEAD", "OPTIONS")
 
@@ -230,6 +231,13 @@ def test_a_head_that_is_too_long_is_refused(served: Served) -> None:
         assert line.recv(100).startswith(b"HTTP/1.1 400")
 
 
+def answers(served: Served) -> bool:
+    try:
+        return served.ask("/openapi.json").status == 200
+    except OSError:  # Turned away: too many are here.
+        return False
+
+
 def test_whoever_is_slow_is_cut_and_keeps_nobody_out_for_long(served: Served) -> None:
     """Connections that say nothing, half a head, or half a body; and more of them than may be."""
     head = "POST /pause HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -237,7 +245,7 @@ def test_whoever_is_slow_is_cut_and_keeps_nobody_out_for_long(served: Served) ->
         late_body.sendall(f"{head}Content-Length: 10\r\n\r\n{{".encode())
         late_head.sendall(b"GET / HTTP/1.1\r\n")
         crowd = [served.connect() for _ in range(CONNECTIONS_MAX)]
-        until(lambda: served.ask("/openapi.json").status == 200, "the silent ones are closed")
+        until(lambda: answers(served), "the silent ones are closed")
         assert late_body.recv(100).startswith(b"HTTP/1.1 408")
         assert quiet.recv(100) == b""
         assert late_head.recv(100) == b""
@@ -252,6 +260,22 @@ def test_a_request_that_waits_holds_up_no_other(served: Served) -> None:
     assert served.ask("/status").json()["switchover"] is not None
     assert served.post("/switchover", {}).status == 409
     asked.join(WITHIN_S)
+
+
+def test_an_agent_that_stops_waits_for_no_request(tmp_path: Path) -> None:
+    said: list[Said] = []
+
+    def ask_in_vain() -> None:
+        said.append(served.post("/switchover", {"timeout_s": 600}))
+
+    with serving(tmp_path) as served:
+        asked = threading.Thread(target=ask_in_vain)
+        asked.start()
+        until(lambda: bool(asyncio.run(served.store.range(SWITCHOVER_KEY)).items), "it stands")
+    asked.join(WITHIN_S)
+    assert [each.status for each in said] == [202]
+    assert said[0].json()["error"] == "this agent stops"
+    assert asyncio.run(served.store.range(SWITCHOVER_KEY)).items == ()
 
 
 def test_a_taken_port_is_told_and_tried_again(tmp_path: Path) -> None:

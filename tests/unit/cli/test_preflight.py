@@ -66,6 +66,21 @@ def test_programs_that_are_missing_are_named_with_their_package(config: Config) 
     assert "apt-get install --no-install-recommends" in rule
 
 
+def test_the_door_for_http_is_checked_where_it_listens(config: Config, tmp_path: Path) -> None:
+    port = config.node("a").api_port
+    token = str(tmp_path / "no-token")
+    odd = config.model_copy(update={"api": config.api.model_copy(update={"token_file": token})})
+    with socket.create_server(("127.0.0.1", port)):
+        found = mistakes(odd, "a")
+        assert f"127.0.0.1:{port}: address already in use" in found["nodes.a.api_port"]
+        assert "No such file" in found["api.token_file"]
+        server = config.mariadb.model_copy(update={"server": "no-such-server"})
+        off = config.api.model_copy(update={"enabled": False})
+        found = mistakes(config.model_copy(update={"api": off, "mariadb": server}), "a")
+        assert "MariaDB's programs" in found
+        assert "nodes.a.api_port" not in found
+
+
 def test_several_things_in_the_way_come_together(
     config: Config, tmp_path: Path, taken: int
 ) -> None:

@@ -1,12 +1,14 @@
 """What an operator asks of the cluster, and how it ended: functions over a `Store`.
 
 Promises  A request that is not taken up in time is withdrawn, so that it cannot come true later
-          when nobody expects it; where it was taken up meanwhile, the error says so.
+          when nobody expects it; where it was taken up meanwhile, the error says so. So is one
+          whose waiter is interrupted, as far as the store answers at once.
 Errors    `Rejected`: it can never be done. `Conflict`: another one is under way, or the brain
           refused. `Withdrawn`: not in time. `OutcomeUnknown`: taken up, and its end was not seen.
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from primacy.clock import Clock
 from primacy.cluster.control.roster import Roster
 from primacy.coordination.api import Change, Delete, Put, Store, Txn, absent, holds_value
-from primacy.errors import Conflict, OutcomeUnknown, Rejected, Unavailable, Withdrawn
+from primacy.errors import Conflict, OutcomeUnknown, PrimacyError, Rejected, Unavailable, Withdrawn
 from primacy.model import Revision
 from primacy.replication.records import (
     FAILOVER_KEY,
@@ -41,6 +43,9 @@ Tell = Callable[[str], None]
 SWITCHOVER_WITHIN_S = 30.0
 FAILOVER_WITHIN_S = 60.0
 """How long a caller waits who does not say."""
+
+FORGET_WITHIN_S = 0.5
+"""A command that was interrupted tries this long to take its request back."""
 
 PAUSED = "paused: no elections and no rejoins until `primacy resume`"
 RESUMED = "the pause has ended"
@@ -144,6 +149,9 @@ async def ask(
             outcome = await _outcome(store, request.request_id, taken.revision, tell)
     except TimeoutError:
         raise await _given_up(store, key, value, timeout_s) from None
+    except asyncio.CancelledError:
+        await _forgotten(store, key, value)
+        raise
     if not outcome.is_done:
         raise Conflict(
             f"not done: {outcome.detail}", hint="See `primacy status` and `primacy why`."
@@ -165,6 +173,14 @@ async def _given_up(
         f"the request was taken up, and its end not seen within {timeout_s:.0f} s",
         hint="See `primacy history`.",
     )
+
+
+async def _forgotten(store: Store, key: str, value: bytes) -> None:
+    """Whoever asked has gone: nobody waits for it any more. Within a moment, or not at all."""
+    withdraw = Txn(compares=(holds_value(key, value),), then=(Delete(key),))
+    with contextlib.suppress(PrimacyError, TimeoutError):
+        async with asyncio.timeout(FORGET_WITHIN_S):
+            await store.txn(withdraw)
 
 
 async def _outcome(store: Store, request_id: str, revision: Revision, tell: Tell) -> RequestOutcome:

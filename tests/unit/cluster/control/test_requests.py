@@ -109,6 +109,19 @@ def test_a_request_that_nobody_takes_up_is_withdrawn() -> None:
     asyncio.run(story())
 
 
+def test_a_request_whose_waiter_is_interrupted_is_withdrawn() -> None:
+    async def story() -> None:
+        at = desk()
+        asking = asyncio.get_running_loop().create_task(switchover(at, to=None, timeout_s=LONG_S))
+        await value_of(at, SWITCHOVER_KEY)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert (await at.store.range(SWITCHOVER_KEY)).items == ()
+
+    asyncio.run(story())
+
+
 def test_a_request_that_was_taken_up_is_not_called_withdrawn() -> None:
     async def story() -> None:
         at = desk()
