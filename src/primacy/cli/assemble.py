@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from primacy.clock import Clock
 from primacy.cluster.agent import Agent
@@ -50,7 +49,7 @@ def policy(config: Config) -> Policy:
     data_nodes = config.data_nodes
     return Policy(
         data_nodes=data_nodes,
-        acks=_acks(config.durability.acks, len(data_nodes)),
+        acks=config.acks,
         on_timeout=config.durability.on_timeout,
         timeout_s=config.durability.timeout_s,
         degrade_failover=config.durability.degrade_failover,
@@ -62,16 +61,6 @@ def policy(config: Config) -> Policy:
         preferred=frozenset(config.preferred_nodes),
         return_to_preferred=config.cluster.return_to_preferred,
     )
-
-
-def _acks(given: int | Literal["quorum", "all"], data_node_count: int) -> int:
-    match given:
-        case "quorum":
-            return data_node_count // 2
-        case "all":
-            return data_node_count - 1
-        case int():
-            return given
 
 
 def mariadb_settings(config: Config, node: NodeId) -> MariaDbSettings:
@@ -96,6 +85,7 @@ def mariadb_settings(config: Config, node: NodeId) -> MariaDbSettings:
             binlog=mariadb.binlog,
             client=mariadb.client,
         ),
+        clone_from_primary_mb_s=mariadb.clone_mb_s,
         buffer_pool_bytes=mariadb.innodb_buffer_pool_mb << 20,
         further={name: str(value) for name, value in mariadb.settings.items()},
     )

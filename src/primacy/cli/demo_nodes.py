@@ -10,7 +10,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,8 @@ class DemoNode:
     name: NodeId
     ports: dict[str, int]
     state_dir: Path
+    is_witness: bool = False
+    """It votes and holds no data."""
 
     def address(self, port: str) -> Address:
         return Address(LOOPBACK, self.ports[port])
@@ -52,7 +54,13 @@ class LocalCluster:
     """The processes of a cluster whose nodes all live here. Use `stop_all` when done."""
 
     def __init__(
-        self, root: Path, *, clock: Clock, names: Sequence[str], settings: str = ""
+        self,
+        root: Path,
+        *,
+        clock: Clock,
+        names: Sequence[str],
+        settings: str = "",
+        witnesses: Collection[str] = (),
     ) -> None:
         self.root = root
         self._clock = clock
@@ -64,6 +72,7 @@ class LocalCluster:
                 name=NodeId(name),
                 ports={port: next(ports) for port in PORT_NAMES},
                 state_dir=root / name,
+                is_witness=name in witnesses,
             )
             for name in names
         }
@@ -76,6 +85,8 @@ class LocalCluster:
             lines.append(f"[nodes.{node.name}]")
             lines.append(f'host = "{LOOPBACK}"')
             lines.append(f'state_dir = "{node.state_dir}"')
+            if node.is_witness:
+                lines.append("database = false")
             lines.extend(f"{port} = {number}" for port, number in node.ports.items())
             lines.append("")
         self.config_path.write_text("\n".join(lines))

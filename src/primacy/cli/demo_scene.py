@@ -38,7 +38,7 @@ class Scene:
         self._say = say
         self._records = Records(NodeId(""), clock.now_s())
         self._changed = asyncio.Event()
-        self.nodes = tuple(cluster.nodes)
+        self.nodes = tuple(name for name, node in cluster.nodes.items() if not node.is_witness)
         addresses = {name: node.address("store_port") for name, node in cluster.nodes.items()}
         self.store = StoreClient(addresses, clock, random.Random())  # For backoff only.
         self.replaced_at_s: dict[int, float] = {}

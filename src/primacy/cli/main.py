@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import typer
 
 from primacy.cli import (
+    diverged,
+    durability,
     hold,
     init,
     kv,
@@ -50,6 +52,8 @@ def application() -> typer.Typer:
     app.command()(status.status)
     app.command()(requests.switchover)
     app.command()(requests.failover)
+    app.add_typer(durability.app, name="durability")
+    app.add_typer(diverged.app, name="diverged")
     app.command()(past.history)
     app.command()(past.why)
     app.command()(requests.pause)

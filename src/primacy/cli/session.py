@@ -11,6 +11,7 @@ from primacy.coordination.api import Store
 from primacy.coordination.embedded.client import StoreClient
 from primacy.coordination.guarantees import DeclaredStore
 from primacy.model import NodeId
+from primacy.replication.records import DurabilityPolicy
 
 
 def roster(config: Config) -> Roster:
@@ -20,6 +21,18 @@ def roster(config: Config) -> Roster:
         members=config.members,
         data_nodes=config.data_nodes,
         never_promote=frozenset(name for name in config.members if config.node(name).never_promote),
+        durability=configured_durability(config),
+    )
+
+
+def configured_durability(config: Config) -> DurabilityPolicy:
+    """What the file says, as the record that an operator may set above it."""
+    return DurabilityPolicy(
+        request_id="",
+        acks=config.acks,
+        on_timeout=config.durability.on_timeout,
+        timeout_s=config.durability.timeout_s,
+        degrade_failover=config.durability.degrade_failover,
     )
 
 

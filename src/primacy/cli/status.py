@@ -19,6 +19,7 @@ from primacy.cli.options import (
 from primacy.cli.ways import way_of
 from primacy.clock import SystemClock
 from primacy.cluster.control.answers import ClusterAnswer, NodeAnswer, as_json
+from primacy.cluster.control.durability import policy_line
 from primacy.cluster.control.wording import seconds, when
 from primacy.model import Role
 
@@ -79,6 +80,7 @@ def drawn(answer: ClusterAnswer) -> Group:
     """The cluster for people."""
     parts: list[Text] = [Text(line) for line in headline(answer)]
     notes = [Text(f"! {each}", style="bold yellow") for each in answer.problems]
+    notes += [Text(f"note: {each}") for each in answer.notes]
     return Group(*parts, Text(), table(COLUMNS, rows(answer)), *([Text()] if notes else []), *notes)
 
 
@@ -94,6 +96,8 @@ def headline(answer: ClusterAnswer) -> list[str]:
         members = ", ".join(record.members) or "nobody"
         kind = ", degraded" if record.is_degraded else ", lossy" if record.is_lossy else ""
         lines.append(f"durability: {record.acks} of {{{members}}} must hold a write{kind}")
+    if answer.policy is not None:
+        lines.append(policy_line(answer.policy))
     answering = sum(each.is_reachable for each in store.members)
     lines.append(
         f"store: leader {store.leader or 'unknown'},"

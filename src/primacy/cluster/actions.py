@@ -7,8 +7,9 @@ from any state that the last one may have left behind, a crash in its middle inc
 
 from dataclasses import dataclass
 
+from primacy.engines.api import Diverged
 from primacy.model import Epoch, NodeId, Revision
-from primacy.replication.records import DurabilityRecord
+from primacy.replication.records import BranchRecord, DurabilityRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +53,18 @@ class SaveDiverged(Action):
     """Read the stopped server's logs, save what the new history has not, publish the count."""
 
     epoch: Epoch
-    node: NodeId
-    first_sequence: int
+    """The newest: what is found is known by it."""
+    branches: tuple[BranchRecord, ...]
+    """Where each epoch begins, oldest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewind(Action):
+    """Take back, row by row, what was found and saved; then the node can follow again."""
+
+    found: Diverged
+    primary: NodeId
+    epoch: Epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +125,8 @@ class Claim(Action):
     compared_seals: tuple[tuple[NodeId, Revision], ...] = ()
     handover_mod: Revision = Revision(0)
     accepted_loss: tuple[NodeId, ...] = ()
+    may_lose: str = ""
+    """Why acknowledged writes may be missing in the new epoch; empty: none can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,9 +210,18 @@ class Open(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exclude(Action):
-    """Cut a member off, so that it can acknowledge nothing any more."""
+    """Cut a node off, so that it can acknowledge nothing any more."""
 
     node: NodeId
+    is_alarm: bool = False
+    """It acknowledged, and no record names it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutStrangers(Action):
+    """End the connections of receivers that are no node of this cluster: one acknowledges."""
+
+    accounts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +291,7 @@ AnyAction = (
     | Clone
     | Salvage
     | SaveDiverged
+    | Rewind
     | ForgetOldData
     | StopDatabase
     | RestartAgent
@@ -289,6 +312,7 @@ AnyAction = (
     | Abandon
     | Open
     | Exclude
+    | CutStrangers
     | Admit
     | AskSwitchover
     | BeginHandover
@@ -307,11 +331,14 @@ class Plan:
     reason: str
     look_again_s: float | None = None
     """Plan again after this long even if nothing changes; None where only a change matters."""
+    donor: NodeId | None = None
+    """From whom this node copies its data, or wants to."""
 
 
 def act(action: AnyAction) -> Plan:
-    return Plan(action=action, reason=action.reason)
+    donor = action.donor if isinstance(action, Clone) else None
+    return Plan(action=action, reason=action.reason, donor=donor)
 
 
-def wait(reason: str, look_again_s: float | None = None) -> Plan:
-    return Plan(action=None, reason=reason, look_again_s=look_again_s)
+def wait(reason: str, look_again_s: float | None = None, *, donor: NodeId | None = None) -> Plan:
+    return Plan(action=None, reason=reason, look_again_s=look_again_s, donor=donor)

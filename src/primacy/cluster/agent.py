@@ -12,6 +12,7 @@ observation of the database itself, which has no way to tell.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from primacy.clock import Clock
 from primacy.cluster.actions import Action, AnyAction, Clone, Drain, Follow, Plan, Salvage, wait
@@ -19,7 +20,7 @@ from primacy.cluster.holding import Holding
 from primacy.cluster.perform import Hands
 from primacy.cluster.plan import plan
 from primacy.cluster.policy import Policy
-from primacy.cluster.publishing import Publisher
+from primacy.cluster.publishing import Acting, Publisher
 from primacy.cluster.roles import RoleSeen, role_of
 from primacy.cluster.showing import Shown
 from primacy.cluster.view import PageView, View
@@ -112,8 +113,8 @@ class Agent:
         self._is_loaded = False
         self._confirmed_at_s = clock.now_s()
         self._reason = ""
-        self._acted_on = Revision(0)
-        """The durability record by which the action that runs now was decided."""
+        self._acting = Acting()
+        """By which records the action that runs now was decided."""
         self._is_eager = False
         self._eager_since_s: float | None = None
         self._failures: dict[str, tuple[int, float]] = {}
@@ -260,15 +261,20 @@ class Agent:
             at_s=self._clock.now_s(),
         )
 
-    def _status_view(self) -> tuple[View, str, Revision]:
-        return self._view(), self._hands.progress or self._reason, self._acted_on
+    def _status_view(self) -> tuple[View, Acting]:
+        return self._view(), replace(self._acting, doing=self._hands.progress or self._reason)
 
     async def _think(self) -> None:
         while True:
             self._wake.clear()
             view = self._view()
-            self._acted_on = view.store.durability_mod
-            step = self._held_back(plan(view, self._policy))
+            decided = plan(view, self._policy)
+            self._acting = Acting(
+                durability=view.store.durability_mod,
+                policy=view.store.policy_mod,
+                donor=decided.donor,
+            )
+            step = self._held_back(decided)
             self._note(step, view)
             if self._on_role is not None:
                 self._on_role(role_of(view))

@@ -10,6 +10,7 @@ from typing import Any  # Of the table of handlers: each takes the action that i
 from primacy.clock import Clock
 from primacy.cluster import actions as do
 from primacy.cluster.holding import Holding
+from primacy.cluster.losses import Losses
 from primacy.cluster.policy import Policy
 from primacy.cluster.steps import Steps
 from primacy.cluster.transactions import (
@@ -19,7 +20,6 @@ from primacy.cluster.transactions import (
     claim_txn,
     end_request_txn,
     end_task_txn,
-    loss_txn,
     offer_txn,
     opened_txn,
     seal_note,
@@ -31,10 +31,10 @@ from primacy.cluster.transactions import (
 from primacy.cluster.view import Transition, View
 from primacy.cluster.viewing import Records, Sight
 from primacy.coordination.api import Store, Txn
-from primacy.engines.api import Branch, Engine, Guardian, Progress
+from primacy.engines.api import Engine, Guardian, Progress
 from primacy.errors import Conflict
 from primacy.model import Epoch, Incarnation, Position, Revision
-from primacy.replication.records import BranchRecord, HistoryRecord
+from primacy.replication.records import BranchRecord
 from primacy.telemetry import Event, Sink
 
 
@@ -68,6 +68,7 @@ class Hands:
         self._events = events
         self._seen = seen
         self._restart = restart
+        self._losses = Losses(store=store, engine=engine, clock=clock, sight=sight, records=records)
         self.steps = Steps(clock)
         self.progress = ""
         """Of a long action, for `status`."""
@@ -81,6 +82,7 @@ class Hands:
             do.Clone: self._clone,
             do.Salvage: self._salvage,
             do.SaveDiverged: self._save_diverged,
+            do.Rewind: self._rewind,
             do.ForgetOldData: self._forget_old_data,
             do.Seal: self._seal,
             do.Follow: self._follow,
@@ -99,6 +101,7 @@ class Hands:
             do.Abandon: self._abandon,
             do.Open: self._open,
             do.Exclude: self._exclude,
+            do.CutStrangers: self._cut_strangers,
             do.Admit: self._admit,
             do.AskSwitchover: self._ask_switchover,
             do.BeginHandover: self._begin_handover,
@@ -119,6 +122,8 @@ class Hands:
 
     async def _start(self, action: do.Start, view: View) -> None:
         await self._engine.start(as_primary=action.as_primary)
+        if not action.as_primary:
+            await self._losses.ended(view, "cut")
 
     async def _kill(self, _: do.Kill, view: View) -> None:
         await self._engine.kill()
@@ -133,29 +138,16 @@ class Hands:
             await self._engine.clone(action.donor, show)
         finally:
             self.progress = ""
+        await self._losses.ended(view, "cloned")
 
     async def _salvage(self, _: do.Salvage, view: View) -> None:
         await self._engine.salvage()
 
     async def _save_diverged(self, action: do.SaveDiverged, view: View) -> None:
-        branch = Branch(epoch=action.epoch, node=action.node, first_sequence=action.first_sequence)
-        found = await self._engine.save_diverged(branch)
-        self._sight.diverged[action.epoch] = found
-        held = self._records.history.get(action.epoch)
-        if found.count and held is not None:
-            record, mod = held
-            told = HistoryRecord(
-                epoch=record.epoch,
-                node=record.node,
-                kind=record.kind,
-                reason=record.reason,
-                steps_s=record.steps_s,
-                wall_s=record.wall_s,
-                lost_count=found.count,
-                lost_path=f"{view.node}:{found.path}",
-                accepted_loss=record.accepted_loss,
-            )
-            await self._store.txn(loss_txn(told, mod))
+        await self._losses.save(action, view)
+
+    async def _rewind(self, action: do.Rewind, view: View) -> None:
+        await self._losses.rewind(action)
 
     async def _forget_old_data(self, _: do.ForgetOldData, view: View) -> None:
         await self._engine.forget_old_data()
@@ -208,7 +200,7 @@ class Hands:
             )
         await self._seen(result.revision)
         self.steps.kind, self.steps.reason = action.kind, action.reason
-        self.steps.accepted_loss = action.accepted_loss
+        self.steps.accepted_loss, self.steps.may_lose = action.accepted_loss, action.may_lose
         self._events(Event("claimed", {"epoch": action.epoch, "reason": action.reason}))
         await self._holding.arm(action.epoch)
 
@@ -294,6 +286,17 @@ class Hands:
 
     async def _exclude(self, action: do.Exclude, view: View) -> None:
         await self._engine.exclude(action.node)
+        if action.is_alarm:
+            self._alarm(view, (action.node,), action.reason)
+
+    async def _cut_strangers(self, action: do.CutStrangers, view: View) -> None:
+        await self._engine.cut_strangers()
+        self._alarm(view, action.accounts, action.reason)
+
+    def _alarm(self, view: View, clients: tuple[str, ...], reason: str) -> None:
+        self._sight.note_cut(clients, self._clock.now_s())
+        said = {"clients": " ".join(clients), "reason": reason}
+        self._events(Event("unexpected-acknowledger", {"epoch": view.store.epoch, **said}))
 
     async def _admit(self, action: do.Admit, view: View) -> None:
         await self._engine.admit(action.node)

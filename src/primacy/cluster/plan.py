@@ -23,7 +23,12 @@ from primacy.engines.api import ServerState
 
 
 def plan(view: View, policy: Policy) -> Plan:
-    """The next step of this node, or what it waits for."""
+    """The next step of this node, or what it waits for. `policy` is that of the configuration: what
+    an operator has set on the running cluster stands above it."""
+    return _next(view, policy.under(view.store.policy))
+
+
+def _next(view: View, policy: Policy) -> Plan:
     if view.node not in policy.data_nodes:
         return wait("a witness: it votes and holds no data")
     if view.engine.state is ServerState.FOREIGN:

@@ -23,6 +23,7 @@ from primacy.cluster.actions import (
     act,
     wait,
 )
+from primacy.cluster.members import is_known_silent, may_acknowledge, member_of
 from primacy.cluster.policy import Policy
 from primacy.cluster.view import View
 from primacy.engines.api import ServerState
@@ -118,11 +119,11 @@ def _record_own_durability(view: View, policy: Policy, row: Position) -> Plan:
     own = Member(view.node, view.incarnation or Incarnation(""))
     holders = [node for node in policy.ack_nodes if _has(view, node, row)]
     for node in sorted(view.engine.sending.excluded):
-        if _is_known_silent(view, node, row.epoch):
+        if is_known_silent(view, node, row.epoch):
             return act(Admit(node=node, reason=f"{node} follows epoch {row.epoch}, silently"))
     is_patience_over = policy.on_timeout == "degrade" and view.blocked_for_s >= policy.timeout_s
     if policy.acks > 0 and (len(holders) >= policy.acks or is_patience_over):
-        loud = _may_acknowledge(view, policy, row.epoch, set(holders))
+        loud = may_acknowledge(view, policy, row.epoch, set(holders))
         if loud is not None:
             return act(
                 Exclude(
@@ -132,7 +133,7 @@ def _record_own_durability(view: View, policy: Policy, row: Position) -> Plan:
                 )
             )
     if len(holders) >= policy.acks:
-        members = tuple(_member(view, node) for node in holders) if policy.acks else ()
+        members = tuple(member_of(view, node) for node in holders) if policy.acks else ()
         record = DurabilityRecord(
             epoch=row.epoch,
             primary=own,
@@ -165,29 +166,6 @@ def _record_own_durability(view: View, policy: Policy, row: Position) -> Plan:
     )
 
 
-def _may_acknowledge(
-    view: View, policy: Policy, epoch: Epoch, holders: set[NodeId]
-) -> NodeId | None:
-    """A node outside the new record that could attach by itself and acknowledge: one that was
-    never told of this epoch, because it is cut off or its agent is down."""
-    for node in policy.data_nodes:
-        is_open = node not in view.engine.sending.excluded and node != view.node
-        if is_open and node not in holders and not _is_known_silent(view, node, epoch):
-            return node
-    return None
-
-
-def _is_known_silent(view: View, node: NodeId, epoch: Epoch) -> bool:
-    """It has been told to follow this very epoch, and acknowledges nothing."""
-    status = view.store.nodes.get(node)
-    return (
-        status is not None
-        and status.following_epoch == epoch
-        and status.upstream == view.node
-        and not status.acknowledges
-    )
-
-
 def _has(view: View, node: NodeId, row: Position) -> bool:
     status = view.store.nodes.get(node)
     return (
@@ -197,7 +175,3 @@ def _has(view: View, node: NodeId, row: Position) -> bool:
         and status.received >= row
         and view.is_fit_receiver(node, row.epoch)
     )
-
-
-def _member(view: View, node: NodeId) -> Member:
-    return Member(node, view.store.nodes[node].incarnation or Incarnation(""))

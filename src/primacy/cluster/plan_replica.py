@@ -16,27 +16,22 @@ from primacy.cluster.actions import (
     HoldLease,
     Kill,
     Plan,
+    Rewind,
     Salvage,
-    SaveDiverged,
     Start,
     act,
     wait,
 )
+from primacy.cluster.plan_rejoin import TORN, plan_clone, plan_diverged, plan_rejoin
 from primacy.cluster.plan_task import is_to_be_copied, plan_task
 from primacy.cluster.policy import Policy
 from primacy.cluster.view import View, is_silent
 from primacy.engines.api import ServerState
-from primacy.model import ORIGIN, Epoch, Position
+from primacy.model import Epoch, Position
 from primacy.replication.records import PrimaryRecord
 
 ERROR_CONFIRMED_AFTER_S = 1.0
 """An applier that shows an error for this long is broken: a first sample may be an old one."""
-
-
-CUT_NAMED_AFTER_TTLS = 2.0
-"""How long a node that the old record names leaves it to others to hold the new epoch row, before
-its own tail is cut to do so. The winner holds all that was acknowledged; what ends with the cut is
-only this node's way back by rule 5(a), should the winner's disk die before its record stands."""
 
 
 def plan_replica(view: View, policy: Policy) -> Plan:
@@ -54,9 +49,9 @@ def plan_replica(view: View, policy: Policy) -> Plan:
 def _next(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
     match view.engine.state:
         case ServerState.ABSENT:
-            return _clone(view, record, "this node has no data")
+            return plan_clone(view, policy, record, "this node has no data")
         case ServerState.STOPPED:
-            return _rejoin(view, policy, record)
+            return plan_rejoin(view, policy, record)
         case ServerState.HUNG:
             if view.state_for_s < policy.hung_kill_after_s:
                 return wait(
@@ -65,6 +60,8 @@ def _next(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
                 )
             return act(Kill(reason=f"the database has not answered for {view.state_for_s:.1f} s"))
         case ServerState.RUNNING:
+            if view.engine.is_torn:
+                return plan_clone(view, policy, record, TORN)
             return _run_as_replica(view, policy, record)
         case ServerState.FOREIGN:
             return wait("a data directory that primacy did not make")
@@ -94,58 +91,9 @@ def _end_old_epoch(view: View, record: PrimaryRecord) -> Plan | None:
 def _unless_paused(view: View, step: Plan) -> Plan:
     """A pause stops rejoins: nothing is cut and nothing is copied. Who follows goes on."""
     cuts = isinstance(step.action, Start) and not step.action.as_primary
-    if view.store.pause is None or not (cuts or isinstance(step.action, Clone)):
+    if view.store.pause is None or not (cuts or isinstance(step.action, Clone | Rewind)):
         return step
     return wait(f"paused: no rejoins; then: {step.reason}")
-
-
-def _clone(view: View, record: PrimaryRecord, why: str) -> Plan:
-    donor = view.store.nodes.get(record.node)
-    is_ready = donor is not None and donor.state == "running"
-    if donor is None or not is_ready or donor.applied.epoch < record.epoch:
-        return wait(f"{why}: it will be cloned once {record.node} has begun epoch {record.epoch}")
-    return act(Clone(donor=record.node, reason=why))
-
-
-def _rejoin(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
-    """A stopped server with data."""
-    if view.engine.received == ORIGIN and view.engine.sealed_epoch == 0:
-        return _clone(view, record, "this node's data is blank")
-    branch = view.store.branches.get(record.epoch)
-    if branch is None:
-        return wait(f"{record.node} has not begun epoch {record.epoch} yet")
-    found = view.diverged.get(record.epoch)
-    if found is None:
-        return act(
-            SaveDiverged(
-                epoch=branch.epoch,
-                node=branch.node,
-                first_sequence=branch.first_sequence,
-                reason=f"before the server starts: what does epoch {branch.epoch} not have?",
-            )
-        )
-    if is_to_be_copied(view):
-        return _clone(view, record, "a new copy was asked for")
-    if found.count == 0 and found.is_certain:
-        return act(Start(as_primary=True, reason="its log is a part of the new history: no cut"))
-    durability = view.store.durability
-    is_settled = durability is not None and durability.epoch == record.epoch
-    is_named = durability is not None and (
-        durability.primary.node == view.node or durability.names(view.node, view.incarnation)
-    )
-    left_s = CUT_NAMED_AFTER_TTLS * policy.lease_ttl_s - view.state_for_s
-    if is_named and not is_settled and left_s > 0:
-        return wait(
-            f"{found.count} transaction(s) would be cut, and the durability record does not stand"
-            f" for epoch {record.epoch} yet: the server stays down for {left_s:.1f} s more",
-            look_again_s=left_s,
-        )
-    return act(
-        Start(
-            as_primary=False,
-            reason=f"{found.count} transaction(s) that nobody acknowledged are saved and cut",
-        )
-    )
 
 
 def _run_as_replica(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
@@ -161,11 +109,11 @@ def _run_as_replica(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
     if is_attached and replication.is_diverged and view.store.pause is None:
         if view.diverged.get(record.epoch) is None:
             return act(Kill(reason=f"diverged: {replication.error}; its logs are read first"))
-        return _clone(view, record, f"diverged: {replication.error}")
+        return plan_diverged(view, policy, record, replication.error)
     if is_to_be_copied(view):
-        return _clone(view, record, "a new copy was asked for")
+        return plan_clone(view, policy, record, "a new copy was asked for")
     if is_attached and replication.error and view.error_for_s >= ERROR_CONFIRMED_AFTER_S:
-        return _clone(view, record, f"replication is broken: {replication.error}")
+        return plan_clone(view, policy, record, f"replication is broken: {replication.error}")
     wanted = _should_acknowledge(view, record)
     is_mistaken = replication.acknowledges != wanted and (
         replication.acknowledges or replication.is_receiving
@@ -188,12 +136,12 @@ def _run_as_replica(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
 
 
 def _should_acknowledge(view: View, record: PrimaryRecord) -> bool:
-    """Only by a record of this very epoch that names this very life of the node."""
+    """Only by a record of this very epoch that names this very life of the node; also while it asks
+    for no acknowledgement yet, since it will."""
     durability = view.store.durability
     return (
         durability is not None
         and durability.epoch == record.epoch
-        and durability.acks > 0
         and durability.names(view.node, view.incarnation)
         and view.engine.replication.error is None
     )

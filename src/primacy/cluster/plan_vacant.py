@@ -146,6 +146,7 @@ def _seal_or_claim(view: View, policy: Policy, epoch: Epoch) -> Plan:
             kind="failover",
             compared_seals=compared,
             accepted_loss=tuple(accepted),
+            may_lose=verdict.reason if verdict.is_lossy and not accepted else "",
             reason=verdict.reason,
         ),
     )
@@ -164,6 +165,9 @@ def _judge(view: View, policy: Policy, own: SealNote, accepted: tuple[NodeId, ..
     if record.acks > 0:
         return judge_sealed(record, own, seals, priority=policy.weights, accepted_loss=accepted)
     is_lossy = record.is_lossy or policy.degrade_failover == "lossy"
+    if is_lossy and not record.is_lossy and record.primary.node not in accepted:
+        why = f"epoch {record.epoch} was degraded, and degrade_failover = lossy"
+        return judge_lossy(own, candidates, priority=policy.weights, why=why)
     if is_lossy or record.primary.node in accepted:
         return judge_lossy(own, candidates, priority=policy.weights)
     return Verdict(

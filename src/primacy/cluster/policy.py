@@ -1,11 +1,12 @@
 """What the operator wants: one frozen value, the same on every node."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from primacy.cluster.suspicion import CERTAIN_PHI
 from primacy.model import NodeId
+from primacy.replication.records import DurabilityPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,18 @@ class Policy:
     handover_patience_s: float = 20.0
     """How long a target that lags has to catch up before the request is refused."""
 
+    def under(self, record: DurabilityPolicy | None) -> "Policy":
+        """This policy with what an operator has set on the running cluster."""
+        if record is None:
+            return self
+        return replace(
+            self,
+            acks=record.acks,
+            on_timeout=record.on_timeout,
+            timeout_s=record.timeout_s,
+            degrade_failover=record.degrade_failover,
+        )
+
     @property
     def ack_nodes(self) -> tuple[NodeId, ...]:
         """Whose acknowledgements may count. A node that is never promoted would bar all others
@@ -87,6 +100,21 @@ class Policy:
         is_certain = phi >= CERTAIN_PHI
         patience_s = self.status_stale_after_s * (0.5 if is_certain else 2.0)
         return silent_s >= patience_s
+
+
+def layout_note(data_node_count: int, *, acks: int, on_timeout: str) -> str:
+    """What two data nodes mean for writes; empty where there is nothing to say."""
+    if data_node_count != 2 or acks == 0:
+        return ""
+    if on_timeout == "block":
+        return (
+            "two data nodes: while one is down or reboots, the other's writes are blocked, since"
+            f' acks = {acks} needs a replica. Add a third, or set durability.on_timeout = "degrade"'
+        )
+    return (
+        "two data nodes: while one is away for longer than durability.timeout_s, a write is on the"
+        " other alone, and only that one may be primary next"
+    )
 
 
 PREFERRED_SITE_WEIGHT = 10_000

@@ -8,6 +8,7 @@ in a ring per node: they survive the compaction of the log and do not grow witho
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -26,6 +27,17 @@ PUBLISH_AT_MOST_EVERY_S = 0.25
 
 DECISIONS_WAITING_MAX = 100
 """While the store is away; the oldest is dropped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acting:
+    """What a node is at, and by which records that was decided."""
+
+    doing: str = ""
+    durability: Revision = Revision(0)
+    policy: Revision = Revision(0)
+    donor: NodeId | None = None
+    """From whom it copies its data, or wants to."""
 
 
 class Publisher:
@@ -62,13 +74,12 @@ class Publisher:
         self._wake.set()
 
     async def run(
-        self, look: Callable[[], tuple[View, str, Revision]], is_urgent: Callable[[], bool]
+        self, look: Callable[[], tuple[View, Acting]], is_urgent: Callable[[], bool]
     ) -> None:
         published: NodeStatus | None = None
         published_at_s = float("-inf")
         while True:
-            view, doing, acted_on = look()
-            status = status_of(view, doing, acted_on)
+            status = status_of(*look())
             age_s = self._clock.now_s() - published_at_s
             if _is_due(status, published, age_s=age_s, is_urgent=is_urgent()):
                 try:
@@ -107,9 +118,8 @@ class Publisher:
         return max((decoded(Decision, item.value).number for item in found.items), default=0)
 
 
-def status_of(view: View, doing: str, acted_on: Revision) -> NodeStatus:
-    """What is told of a view. `acted_on`: the durability record by which the last action was, or
-    the present one is, decided; the view may show a newer one already. Pure."""
+def status_of(view: View, acting: Acting) -> NodeStatus:
+    """What is told of a view, which may show newer records already than were acted on. Pure."""
     engine = view.engine
     found = max(view.diverged.values(), key=lambda each: each.count, default=None)
     durability = view.store.durability
@@ -128,7 +138,9 @@ def status_of(view: View, doing: str, acted_on: Revision) -> NodeStatus:
         is_receiving=engine.replication.is_receiving,
         is_applying=engine.replication.is_applying,
         acknowledges=engine.replication.acknowledges,
-        durability_revision=acted_on,
+        durability_revision=acting.durability,
+        policy_revision=acting.policy,
+        donor=acting.donor,
         error=engine.replication.error,
         is_diverged=engine.replication.is_diverged,
         is_cut=engine.is_cut,
@@ -136,15 +148,16 @@ def status_of(view: View, doing: str, acted_on: Revision) -> NodeStatus:
         heartbeat=engine.heartbeat,
         heartbeat_age_s=round(engine.heartbeat_age_s, 3),
         lease_left_s=round(view.lease.left_s, 3) if view.lease else None,
-        diverged_count=found.count if found else 0,
+        diverged_count=found.count - found.own_count if found else 0,
         diverged_path=found.path if found else "",
-        doing=doing,
+        doing=acting.doing,
         server_start=engine.starts,
         agent=view.agent,
         suspicion=_rounded(view),
         blocked_on=tuple(each.node for each in durability.members)
         if is_blocked and durability
         else (),
+        unexpected_clients=view.unexpected_clients,
         wall_s=view.wall_s,
     )
 

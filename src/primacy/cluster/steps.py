@@ -18,6 +18,7 @@ class Steps:
         self.kind = ""
         self.reason = ""
         self.accepted_loss: tuple[NodeId, ...] = ()
+        self.may_lose = ""
         self.actions_s: dict[str, float] = {}
         """Of each kind of action: the seconds that its last performance took."""
 
@@ -52,8 +53,9 @@ class Steps:
             steps_s={step: round(taken_s, 4) for step, taken_s in self._laps.items()},
             wall_s=self._clock.wall_s(),
             accepted_loss=self.accepted_loss,
+            may_have_lost=self.may_lose,
         )
-        self.kind, self.reason, self.accepted_loss = "", "", ()
+        self.kind, self.reason, self.accepted_loss, self.may_lose = "", "", (), ""
         self._laps = {}
         return record
 

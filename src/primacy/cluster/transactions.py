@@ -5,7 +5,8 @@ so that it takes effect only in the state of the store in which it was right.
 
 what                 compares
 seal                 `epoch` as it was read, and no primary record
-claim                `epoch` as it was read, no primary record, D, every seal that was counted
+claim                `epoch` as it was read, no primary record, D, every seal that was counted,
+                     the durability policy that may have allowed a loss
 claim by hand-over   `epoch`, the offer, D, and the primary record of the one who offers
 branch, swap, ...    the primary record of the one who writes; a swap also D
 settle               as a swap: whoever adopts a primary makes the swaps of its former agent void
@@ -35,6 +36,7 @@ from primacy.replication.records import (
     BRANCHES_PREFIX,
     DECISIONS_KEPT,
     DECISIONS_PREFIX,
+    DIVERGED_PREFIX,
     DURABILITY_KEY,
     EPOCH_KEY,
     FAILOVER_KEY,
@@ -42,12 +44,14 @@ from primacy.replication.records import (
     HISTORY_PREFIX,
     NODES_PREFIX,
     OUTCOMES_PREFIX,
+    POLICY_KEY,
     PRIMARY_KEY,
     SEALS_PREFIX,
     SWITCHOVER_KEY,
     TASKS_PREFIX,
     BranchRecord,
     Decision,
+    DivergedRecord,
     DurabilityRecord,
     Handover,
     HistoryRecord,
@@ -97,6 +101,7 @@ def claim_txn(
         compares=(
             unchanged(EPOCH_KEY, store.epoch_mod),
             unchanged(DURABILITY_KEY, store.durability_mod),
+            unchanged(POLICY_KEY, store.policy_mod),
             *right,
             *(unchanged(node_key(SEALS_PREFIX, each), mod) for each, mod in claim.compared_seals),
         ),
@@ -266,6 +271,17 @@ def status_txn(status: NodeStatus) -> Txn:
 def decision_txn(decision: Decision) -> Txn:
     slot = decision.number % DECISIONS_KEPT
     return Txn(then=(Put(f"{DECISIONS_PREFIX}{decision.node}/{slot:04d}", encoded(decision)),))
+
+
+def diverged_txn(record: DivergedRecord) -> Txn:
+    """Found again after a restart, it is known already: also that somebody has seen to it."""
+    key = f"{DIVERGED_PREFIX}{record.ident}"
+    return Txn(compares=(absent(key),), then=(Put(key, encoded(record)),))
+
+
+def diverged_ended_txn(record: DivergedRecord, mod: Revision) -> Txn:
+    key = f"{DIVERGED_PREFIX}{record.ident}"
+    return Txn(compares=(unchanged(key, mod),), then=(Put(key, encoded(record)),))
 
 
 def loss_txn(history: HistoryRecord, mod: Revision) -> Txn:

@@ -12,6 +12,7 @@ from primacy.engines.api import Diverged, Observation
 from primacy.model import Epoch, Incarnation, NodeId, Revision
 from primacy.replication.records import (
     BranchRecord,
+    DurabilityPolicy,
     DurabilityRecord,
     FailoverRequest,
     Handover,
@@ -63,6 +64,8 @@ class StoreView:
     failover: FailoverRequest | None = None
     failover_mod: Revision = Revision(0)
     pause: Pause | None = None
+    policy: DurabilityPolicy | None = None
+    policy_mod: Revision = Revision(0)
     tasks: Mapping[NodeId, NodeTask] = field(default_factory=dict)
     task_mods: Mapping[NodeId, Revision] = field(default_factory=dict)
     recent_failover_count: int = 0
@@ -124,6 +127,10 @@ class View:
     """How long replication has shown an error."""
     blocked_for_s: float = 0.0
     """How long some commit has been waiting for acknowledgements."""
+    unexpected_for_s: float = 0.0
+    """How long more clients have acknowledged than the record and their own words explain."""
+    unexpected_clients: tuple[str, ...] = ()
+    """Who was cut for that within the last `ALARM_SHOWN_S`: nodes and accounts."""
     wall_s: float = 0.0
     agent: str = ""
     """This life of the agent."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
+from primacy.cluster.members import unexpected_count
 from primacy.cluster.policy import BACK_OFF_WINDOW_S
 from primacy.cluster.suspicion import Suspicions
 from primacy.cluster.view import LeaseView, PageView, StoreView, Transition, View
@@ -25,11 +26,13 @@ from primacy.replication.records import (
     HISTORY_PREFIX,
     NODES_PREFIX,
     PAUSE_KEY,
+    POLICY_KEY,
     PRIMARY_KEY,
     SEALS_PREFIX,
     SWITCHOVER_KEY,
     TASKS_PREFIX,
     BranchRecord,
+    DurabilityPolicy,
     DurabilityRecord,
     FailoverRequest,
     Handover,
@@ -46,6 +49,9 @@ from primacy.replication.records import (
 K = TypeVar("K")
 V = TypeVar("V")
 
+ALARM_SHOWN_S = 600.0
+"""A client that was cut for acknowledging unrecorded may come back: people should see it."""
+
 SINGLE_KEYS: dict[str, tuple[str, type]] = {
     EPOCH_KEY: ("epoch", int),
     PRIMARY_KEY: ("primary", PrimaryRecord),
@@ -54,6 +60,7 @@ SINGLE_KEYS: dict[str, tuple[str, type]] = {
     HANDOVER_KEY: ("handover", Handover),
     FAILOVER_KEY: ("failover", FailoverRequest),
     PAUSE_KEY: ("pause", Pause),
+    POLICY_KEY: ("policy", DurabilityPolicy),
 }
 """Keys that stand alone: the field of StoreView that holds each, and its type."""
 
@@ -218,6 +225,12 @@ class Sight:
         self.diverged: dict[Epoch, Diverged] = {}
         self.transition: Transition | None = None
         self._opening_since_s: float | None = None
+        self._unexpected_since_s: float | None = None
+        self._cut_at_s: dict[str, float] = {}
+
+    def note_cut(self, clients: Iterable[str], now_s: float) -> None:
+        """These acknowledged without being recorded, and were cut."""
+        self._cut_at_s.update(dict.fromkeys(clients, now_s))
 
     def observe(self, seen: Observation, now_s: float) -> None:
         if seen.state is not self.engine.state:
@@ -241,7 +254,10 @@ class Sight:
         if self.transition is not None and self.transition.base_mod != store.durability_mod:
             self.transition = None  # Another record stands: it was swapped, or overtaken.
         opening_s = self._opening_for_s(store, now_s)
-        blocked_s = 0.0 if self._blocked_since_s is None else now_s - self._blocked_since_s
+        is_primary = store.primary is not None and store.primary.node == self._node
+        surplus = is_primary and unexpected_count(self.engine.sending, store, is_strict=True)
+        self._unexpected_since_s = _since(self._unexpected_since_s, surplus, now_s)
+        blocked_s = _age_s(self._blocked_since_s, now_s)
         return View(
             node=self._node,
             store=store,
@@ -252,8 +268,14 @@ class Sight:
             transition=self.transition,
             diverged=dict(self.diverged),
             state_for_s=now_s - self._state_since_s,
-            error_for_s=0.0 if self._error_since_s is None else now_s - self._error_since_s,
+            error_for_s=_age_s(self._error_since_s, now_s),
             blocked_for_s=max(blocked_s, opening_s),
+            unexpected_for_s=_age_s(self._unexpected_since_s, now_s),
+            unexpected_clients=tuple(
+                client
+                for client, at_s in sorted(self._cut_at_s.items())
+                if now_s - at_s < ALARM_SHOWN_S
+            ),
             wall_s=wall_s,
             agent=self._agent,
         )
@@ -278,6 +300,10 @@ def _since(known_s: float | None, is_so: object, now_s: float) -> float | None:
     if not is_so:
         return None
     return now_s if known_s is None else known_s
+
+
+def _age_s(since_s: float | None, now_s: float) -> float:
+    return 0.0 if since_s is None else now_s - since_s
 
 
 def _seal_with_mod(item: KeyValue) -> tuple[SealNote, Revision]:

@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from primacy.cluster.policy import layout_note
 from primacy.config.problems import Problem
 from primacy.config.sections import Config
 from primacy.engines.api import Capabilities
@@ -134,11 +135,9 @@ def warnings(config: Config) -> list[str]:
         said.append(
             f"{voters} voters tolerate no more losses than {voters - 1}: use an odd number."
         )
-    if data == 2 and is_strict:
-        said.append(
-            "two data nodes: while one is down or reboots, the other's writes are blocked, since"
-            ' acks = 1 needs a replica. Add a third, or set durability.on_timeout = "degrade".'
-        )
+    acks = 0 if config.durability.acks == 0 else 1  # Of two nodes there is one replica.
+    if note := layout_note(data, acks=acks, on_timeout=config.durability.on_timeout):
+        said.append(f"{note}.")
     able = sum(not config.nodes[name].never_promote for name in config.data_nodes)
     if data > 2 and able == 2 and is_strict:
         said.append(

@@ -76,6 +76,8 @@ class MariaDb(Section):
     client: str = "mariadb"
     user: str = "mysql"
     """Who the server runs as when primacy runs as root. Otherwise it runs as primacy does."""
+    clone_mb_s: Annotated[int, Field(ge=0, le=100_000)] = 50
+    """Of its data files a primary reads at most that much for a copy; 0: as fast as it can."""
     innodb_buffer_pool_mb: Annotated[int, Field(ge=16)] = 128
     settings: dict[str, str | int | bool] = {}
     """Further server variables."""
@@ -180,6 +182,17 @@ class Config(Section):
     @property
     def data_nodes(self) -> tuple[NodeId, ...]:
         return tuple(name for name in self.members if self.nodes[name].database)
+
+    @property
+    def acks(self) -> int:
+        """`durability.acks` as a number, for the data nodes that there are."""
+        match self.durability.acks:
+            case "quorum":
+                return len(self.data_nodes) // 2
+            case "all":
+                return len(self.data_nodes) - 1
+            case int() as given:
+                return given
 
     @property
     def preferred_nodes(self) -> tuple[NodeId, ...]:

@@ -13,7 +13,7 @@ server is not in the state that the call needs: observe again), `Rejected` (a pe
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -38,13 +38,14 @@ class Replication:
     """This node as a receiver."""
 
     upstream: NodeId | None = None
+    """To whom it is attached, or tries to be. None where receiving was stopped."""
     is_receiving: bool = False
     """The IO thread is connected and reads (MariaDB: `Yes`)."""
     is_applying: bool = False
     """The SQL thread runs."""
     acknowledges: bool = False
-    """What is received is acknowledged to the upstream: in effect now, or as soon as a receiver
-    that is not connected connects again by itself."""
+    """What is received is acknowledged to the upstream, or will be as soon as it is attached: in
+    effect now, or switched on. False means that it surely is not."""
     error: str | None = None
     """The applier's or receiver's own words, where it stopped on an error."""
     is_diverged: bool = False
@@ -58,9 +59,13 @@ class Sending:
     acks: int = 0
     """How many acknowledgements a commit waits for, in effect now."""
     receivers: frozenset[NodeId] = frozenset()
-    """Nodes that are attached now."""
+    """Nodes that are attached now, one whose connection is just being ended included."""
+    connections: Mapping[NodeId, int] = field(default_factory=dict)
+    """How many connections each has; one where it is not said."""
+    strangers: frozenset[str] = frozenset()
+    """Accounts that are attached and belong to no node of the cluster."""
     acknowledging_count: int = 0
-    """How many of the attached ones acknowledge."""
+    """How many connections acknowledge, of nodes and of strangers."""
     excluded: frozenset[NodeId] = frozenset()
     """Nodes that `exclude` keeps from attaching."""
     waiting_commits: int = 0
@@ -87,6 +92,8 @@ class Observation:
     sending: Sending = field(default_factory=Sending)
     is_cut: bool = False
     """Its log was cut or rewound since it last was primary: the right of rule 5(a) is gone."""
+    is_torn: bool = False
+    """A rewind has begun and not ended: only a clone makes something of these data again."""
     has_old_data: bool = False
     """A data directory kept aside by a clone: `forget_old_data` removes it."""
     needs_salvage: bool = False
@@ -117,12 +124,31 @@ ProgressSink = Callable[[Progress], None]
 class Diverged:
     """What an old primary had that the new history has not."""
 
+    ident: str = ""
+    """The same for the same transactions, however often they are found: a name for people."""
+    epoch: Epoch = Epoch(0)
+    """The one at whose beginning the histories part."""
     count: int = 0
     """Transactions."""
+    own_count: int = 0
+    """Of them, such as changed only primacy's own rows: heartbeats, markers. Nobody misses them."""
+    first: str = ""
+    last: str = ""
+    """In the engine's own notation."""
+    tables: tuple[str, ...] = ()
+    """Of applications, quoted."""
     path: str = ""
     """Where they were saved as SQL; empty where there are none."""
     is_certain: bool = True
     """False where the logs could not be read to the end; `path` then says how far."""
+    parts_at: int = 0
+    """The first sequence that the two histories do not share."""
+    obstacle: str = ""
+    """Why they cannot be taken back row by row; empty where they can."""
+
+    @property
+    def is_reversible(self) -> bool:
+        return self.count > 0 and self.is_certain and self.parts_at > 1 and not self.obstacle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,9 +264,15 @@ class Engine(Protocol):
         """Everything received is applied when this returns. Receiving has stopped before."""
         ...
 
-    async def save_diverged(self, branch: Branch) -> Diverged:
+    async def save_diverged(self, branches: Sequence[Branch]) -> Diverged:
         """On a STOPPED old primary: read its logs as files, save what is not part of the history
-        that continues at `branch`, and count it."""
+        whose epochs begin at `branches`, and count it."""
+        ...
+
+    async def rewind(self, found: Diverged, primary: NodeId, epoch: Epoch) -> None:
+        """On a RUNNING node that is attached to nobody: take back what `save_diverged` found, row
+        by row, and compare the touched tables with those of `primary` at one position. `Conflict`
+        with the reason where that cannot be done; where it had begun, `observe` shows `is_torn`."""
         ...
 
     # -- as a primary
@@ -277,6 +309,11 @@ class Engine(Protocol):
 
     async def admit(self, node: NodeId) -> None:
         """Undo `exclude`."""
+        ...
+
+    async def cut_strangers(self) -> None:
+        """End the connections of receivers that are no node's. They may come back: their accounts
+        are not ours to lock."""
         ...
 
     async def demote(self) -> None:

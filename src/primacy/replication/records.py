@@ -15,6 +15,8 @@ cluster/handover        Handover            the primary, doors closed; taken or 
 cluster/failover        FailoverRequest     an operator who accepts a loss; removed when used
 cluster/outcomes/ID     RequestOutcome      the primary that ended the request
 cluster/pause           Pause               an operator
+cluster/policy          DurabilityPolicy    an operator; stands above the configuration's values
+cluster/diverged/ID     DivergedRecord      the node that saved them; an operator dismisses it
 cluster/tasks/NODE      NodeTask            an operator; removed by that node when it ended
 cluster/history/E       HistoryRecord       the primary of epoch E, when its doors opened
 cluster/decisions/NODE/SLOT   Decision      that node's brain; SLOT = its number % DECISIONS_KEPT
@@ -40,6 +42,8 @@ OUTCOMES_PREFIX = "cluster/outcomes/"
 PAUSE_KEY = "cluster/pause"
 TASKS_PREFIX = "cluster/tasks/"
 HISTORY_PREFIX = "cluster/history/"
+POLICY_KEY = "cluster/policy"
+DIVERGED_PREFIX = "cluster/diverged/"
 DECISIONS_PREFIX = "cluster/decisions/"
 
 DECISIONS_KEPT = 200
@@ -135,6 +139,13 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """This life of the agent."""
     suspicion: dict[NodeId, float] = {}
     """phi of each other node, as this one hears it: how certain it is that it has gone."""
+    policy_revision: int = 0
+    """The revision of the durability policy by which this node's brain decided last; 0: there was
+    none, and the configuration's values held."""
+    donor: NodeId | None = None
+    """From whom it copies its data, or wants to: that one stays out of the sync set meanwhile."""
+    unexpected_clients: tuple[str, ...] = ()
+    """Nodes and accounts that acknowledged here without being recorded, and were cut."""
     wall_s: float = 0.0
     """When it was published, for people."""
 
@@ -204,6 +215,45 @@ class NodeTask(msgspec.Struct, frozen=True, kw_only=True):
     wall_s: float = 0.0
 
 
+class DurabilityPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator set on the running cluster. All of it: where it stands, the values of the
+    same names in the configuration are passed over."""
+
+    request_id: str
+    acks: int
+    on_timeout: Literal["block", "degrade"]
+    timeout_s: float
+    degrade_failover: Literal["refuse", "lossy"]
+    wall_s: float = 0.0
+
+
+class DivergedRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Transactions that lost their place in the history, saved on one node."""
+
+    ident: str
+    node: NodeId
+    epoch: Epoch
+    """The one at whose beginning the histories part."""
+    count: int
+    """Transactions of applications."""
+    own_count: int = 0
+    """Of primacy itself beside them: heartbeats, markers. Nobody misses them."""
+    first: str = ""
+    last: str = ""
+    tables: tuple[str, ...] = ()
+    path: str = ""
+    """On the node's host."""
+    is_certain: bool = True
+    """False where the log could not be read to its end: there may be more."""
+    ended: str = ""
+    """What became of the node's data: cut, rewound or cloned; empty while nothing did."""
+    obstacle: str = ""
+    """Why they could not be taken back row by row."""
+    wall_s: float = 0.0
+    dismissed_wall_s: float = 0.0
+    """When an operator had seen to them; 0: nobody has."""
+
+
 class HistoryRecord(msgspec.Struct, frozen=True, kw_only=True):
     """How an epoch came about, with the seconds of each step on the winner's clock."""
 
@@ -219,6 +269,8 @@ class HistoryRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Transactions that the old primary had and this epoch has not, once they are known."""
     lost_path: str = ""
     accepted_loss: tuple[NodeId, ...] = ()
+    may_have_lost: str = ""
+    """Why acknowledged writes may be missing, although nobody accepted a loss; empty: none are."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,10 +4,12 @@ The log is a list of records, numbered from 1; a record's epoch is that of the p
 it. Two records are the same only if they are equal in all; engines compare (epoch, sequence).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from primacy.engines.api import Branch, Diverged
+from primacy.engines.histories import parting
 from primacy.model import ORIGIN, Epoch, Incarnation, NodeId, Position
 
 
@@ -107,6 +109,30 @@ class Files:
             self.applied = min(self.applied, self.committed)
             self.is_cut = True
         return gone
+
+    def diverged(self, branches: Sequence[Branch]) -> Diverged:
+        """What a history whose epochs begin at `branches` has not of this log."""
+        rows = {(each.epoch, each.sequence) for each in self.log if each.kind is Kind.EPOCH_ROW}
+        held = [each for each in branches if (each.epoch, each.first_sequence) in rows]
+        branch = parting(branches, held, len(self.log))
+        if branch is None:
+            return Diverged()
+        first = branch.first_sequence
+        return Diverged(
+            ident=f"{branch.epoch}-{len(self.log)}",
+            epoch=branch.epoch,
+            count=len(self.log) - first + 1,
+            path="saved.sql",
+            parts_at=first,
+        )
+
+    def cut_from(self, first: int) -> None:
+        """Take back everything from there on."""
+        del self.log[first - 1 :]
+        self.synced = min(self.synced, first - 1)
+        self.applied = min(self.applied, first - 1)
+        self.committed = min(self.committed, first - 1)
+        self.is_cut = True
 
     def copy_from(self, donor: "Files", incarnation: Incarnation) -> None:
         """A clone: the donor's durable log under a new incarnation. Own refusals stay."""

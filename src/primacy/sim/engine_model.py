@@ -11,7 +11,7 @@ Does not  Check who may lead or acknowledge: that is what is being tested.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from primacy.engines.api import (
@@ -43,8 +43,7 @@ CALL_WITHIN_S = 2.0
 NOTE_S = 0.002
 """A small file, written and synced."""
 
-START_S = 0.3
-CLONE_S = 1.0
+START_S, CLONE_S = 0.3, 1.0
 SALVAGE_S = 0.05
 POLL_S = 0.01
 
@@ -287,14 +286,14 @@ class ModelEngine:
             await self._pass(POLL_S)
             self._require_running()
 
-    async def save_diverged(self, branch: Branch) -> Diverged:
+    async def save_diverged(self, branches: Sequence[Branch]) -> Diverged:
         await self._pass(SALVAGE_S)
-        count = sum(
-            1
-            for record in self.files.log[branch.first_sequence - 1 :]
-            if record.epoch < branch.epoch
-        )
-        return Diverged(count=count, path="saved.sql" if count else "")
+        return self.files.diverged(branches)
+
+    async def rewind(self, found: Diverged, primary: NodeId, epoch: Epoch) -> None:
+        del primary
+        await self._note(epoch)
+        self.files.cut_from(found.parts_at)
 
     # ---- as a primary
 
@@ -373,6 +372,9 @@ class ModelEngine:
         await self._pass(POLL_S)
         self._require_running()
         self.files.excluded.discard(node)
+
+    async def cut_strangers(self) -> None:
+        self._require_running()  # Only nodes attach here: there is nobody to cut.
 
     async def demote(self) -> None:
         self._require_running()

@@ -130,13 +130,16 @@ async def live_cluster(
     settings: str = SETTINGS,
     *,
     has_writers: bool = True,
+    witnesses: tuple[str, ...] = (),
     cluster_of: type[LocalCluster] = LocalCluster,
 ) -> AsyncIterator[Live]:
     """Ready, with writers at work; every process is gone when it ends."""
     root = Path(tempfile.mkdtemp(prefix="primacy-test-"))
     root.chmod(0o755)  # The server runs as another user.
     clock = SystemClock()
-    cluster = cluster_of(root, clock=clock, names=("a", "b", "c"), settings=settings)
+    cluster = cluster_of(
+        root, clock=clock, names=("a", "b", "c"), settings=settings, witnesses=witnesses
+    )
     scene = Scene(cluster, clock=clock, say=lambda _who, _what: None)
     database = MariaDbDemo(cluster)
     writers: subprocess.Popen[bytes] | None = None

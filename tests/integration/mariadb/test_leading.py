@@ -103,7 +103,7 @@ def test_an_old_primary_that_is_killed_comes_back_clean(trio: Trio) -> None:
             first = await trio.lead(B, 2, C)
             await trio[B].app(insert(3))
             branch = Branch(epoch=Epoch(2), node=B, first_sequence=first)
-            found = await trio[A].engine.save_diverged(branch)
+            found = await trio[A].engine.save_diverged([branch])
             assert found.count == 1
             assert found.is_certain
             assert "INSERT INTO `shop`.`t`" in Path(found.path).read_text()
@@ -171,9 +171,9 @@ def test_an_old_primary_without_extra_commits_has_nothing_diverged(trio: Trio) -
             await trio[A].engine.kill()
             first = await trio.lead(B, 2, C)
             branch = Branch(epoch=Epoch(2), node=B, first_sequence=first)
-            assert (await trio[A].engine.save_diverged(branch)).count == 0
+            assert (await trio[A].engine.save_diverged([branch])).count == 0
             await trio[B].engine.kill()
-            assert (await trio[B].engine.save_diverged(branch)).count == 0, "its own epoch"
+            assert (await trio[B].engine.save_diverged([branch])).count == 0, "its own epoch"
 
     run(story())
 
@@ -191,7 +191,7 @@ def test_a_diverged_node_is_refused_and_says_so(trio: Trio) -> None:
             await trio[A].engine.kill()
             first = await trio.lead(B, 2, C, acks=0)
             found = await trio[A].engine.save_diverged(
-                Branch(epoch=Epoch(2), node=B, first_sequence=first)
+                [Branch(epoch=Epoch(2), node=B, first_sequence=first)]
             )
             assert found.count == 2
             await trio[A].engine.start(as_primary=False)

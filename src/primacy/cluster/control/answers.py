@@ -41,6 +41,7 @@ class NodeAnswer(Answer, frozen=True, kw_only=True):
     heartbeat_age_s: float | None = None
     waiting_commits: int = 0
     blocked_on: list[str] = []
+    unexpected_clients: list[str] = []
     diverged_count: int = 0
     diverged_path: str = ""
     doing: str = ""
@@ -77,6 +78,50 @@ class DurabilityAnswer(Answer, frozen=True, kw_only=True):
     is_degraded: bool
 
 
+class PolicyAnswer(Answer, frozen=True, kw_only=True):
+    """Which replicas must hold a write: what is wanted, by whom, and whether it is in force."""
+
+    acks: int
+    on_timeout: str
+    timeout_s: float
+    degrade_failover: str
+    source: str
+    """configuration, or operator: then the file's values are passed over."""
+    set_at_s: float | None
+    is_in_force: bool
+    waits_for: str
+    """What keeps it from being in force; empty: it is."""
+    differs_from_configuration: list[str]
+
+
+class DivergedAnswer(Answer, frozen=True, kw_only=True):
+    """Transactions that lost their place in the history, saved on one node."""
+
+    id: str
+    node: str
+    epoch: int
+    """The one at whose beginning the histories part."""
+    count: int
+    own_count: int
+    """Of primacy itself beside them: heartbeats, markers."""
+    first: str
+    last: str
+    tables: list[str]
+    path: str
+    is_certain: bool
+    """False: the log could not be read to its end, there may be more."""
+    ended: str
+    """What became of the node's data: cut, rewound, cloned; empty: nothing yet."""
+    obstacle: str
+    """Why they were not taken back row by row."""
+    saved_at_s: float
+    dismissed_at_s: float | None
+
+
+class DivergedListAnswer(Answer, frozen=True, kw_only=True):
+    diverged: list[DivergedAnswer]
+
+
 class EpochAnswer(Answer, frozen=True, kw_only=True):
     """How an epoch came about."""
 
@@ -91,6 +136,8 @@ class EpochAnswer(Answer, frozen=True, kw_only=True):
     lost_count: int
     lost_path: str
     accepted_loss: list[str]
+    may_have_lost: str
+    """Why acknowledged writes may be missing in it; empty: none are."""
 
 
 class DecisionAnswer(Answer, frozen=True, kw_only=True):
@@ -113,6 +160,9 @@ class ClusterAnswer(Answer, frozen=True, kw_only=True):
     primary: str | None
     lease_left_s: float | None
     durability: DurabilityAnswer | None
+    policy: PolicyAnswer | None
+    diverged: list[DivergedAnswer]
+    """Those that nobody has dismissed."""
     store: StoreAnswer
     source: str | None
     """Without a majority: the member whose own, perhaps old, copy this is."""
@@ -123,6 +173,8 @@ class ClusterAnswer(Answer, frozen=True, kw_only=True):
     last_change: EpochAnswer | None
     problems: list[str]
     """What to know first, most urgent first. Empty: all is well."""
+    notes: list[str]
+    """What is as it was wanted, and may surprise somebody one day."""
     nodes: list[NodeAnswer]
 
 
@@ -162,6 +214,7 @@ def epoch_answer(record: HistoryRecord) -> EpochAnswer:
         lost_count=record.lost_count,
         lost_path=record.lost_path,
         accepted_loss=list(record.accepted_loss),
+        may_have_lost=record.may_have_lost,
     )
 
 

@@ -15,22 +15,30 @@ from primacy.cluster.control.answers import (
     DurabilityAnswer,
     MemberAnswer,
     NodeAnswer,
+    PolicyAnswer,
     StoreAnswer,
     epoch_answer,
 )
+from primacy.cluster.control.diverged import diverged_answer, diverged_line
+from primacy.cluster.control.durability import Standing, policy_answer
 from primacy.cluster.control.wording import when
+from primacy.cluster.policy import layout_note
 from primacy.coordination.api import NO_LEASE, KeyValue, LeaseId, StoreStatus
 from primacy.errors import Rejected
-from primacy.model import Epoch, NodeId, Role
+from primacy.model import Epoch, NodeId, Revision, Role
 from primacy.replication.records import (
+    DIVERGED_PREFIX,
     DURABILITY_KEY,
     EPOCH_KEY,
     FAILOVER_KEY,
     HISTORY_PREFIX,
     NODES_PREFIX,
     PAUSE_KEY,
+    POLICY_KEY,
     PRIMARY_KEY,
     SWITCHOVER_KEY,
+    DivergedRecord,
+    DurabilityPolicy,
     DurabilityRecord,
     FailoverRequest,
     HistoryRecord,
@@ -63,6 +71,13 @@ class Picture:
     primary: PrimaryRecord | None = None
     primary_lease: LeaseId = NO_LEASE
     durability: DurabilityRecord | None = None
+    configured: DurabilityPolicy | None = None
+    """The durability policy of the reader's file."""
+    policy: DurabilityPolicy | None = None
+    policy_mod: Revision = Revision(0)
+    """What an operator has set above it."""
+    diverged: tuple[DivergedRecord, ...] = ()
+    """Those that nobody has dismissed, oldest first."""
     nodes: Mapping[NodeId, NodeStatus] = field(default_factory=dict)
     stores: Mapping[NodeId, StoreStatus] = field(default_factory=dict)
     """The members that answered."""
@@ -105,6 +120,9 @@ def picture_of(base: Picture, items: Sequence[KeyValue]) -> Picture:
         primary=None if primary is None else _read(PrimaryRecord, primary),
         primary_lease=NO_LEASE if primary is None else primary.lease,
         durability=_read_if(DurabilityRecord, at.get(DURABILITY_KEY)),
+        policy=_read_if(DurabilityPolicy, at.get(POLICY_KEY)),
+        policy_mod=at[POLICY_KEY].mod if POLICY_KEY in at else Revision(0),
+        diverged=_undismissed(items),
         pause=_read_if(Pause, at.get(PAUSE_KEY)),
         switchover=_read_if(SwitchoverRequest, at.get(SWITCHOVER_KEY)),
         failover=_read_if(FailoverRequest, at.get(FAILOVER_KEY)),
@@ -175,18 +193,24 @@ def problems(picture: Picture) -> list[str]:
             f" answer. Nothing can be decided or acknowledged{shown}"
         )
     elif picture.primary is None:
-        said.append("there is no primary now. `primacy why` says what each node waits for")
+        said.append(_no_primary(picture))
     if picture.pause is not None:
         why = f" ({picture.pause.reason})" if picture.pause.reason else ""
         said.append(f"paused since {when(picture.pause.wall_s)}{why}: no failover until `resume`")
     if picture.durability is not None and picture.durability.is_degraded:
         said.append("degraded: no replica acknowledges, so a write is on the primary alone")
     said += [f"{node}: {health(picture, node)}" for node in _unwell(picture)]
+    if picture.last is not None and picture.last.may_have_lost:
+        said.append(
+            f"epoch {picture.last.epoch} may lack acknowledged writes, as the policy allows:"
+            f" {picture.last.may_have_lost}"
+        )
+    said += [diverged_line(diverged_answer(each)) for each in picture.diverged]
     said += [
-        f"{each.node}: {each.diverged_count} diverged transactions were saved in"
-        f" {each.diverged_path}"
+        f"{each.node}: {_names(each.unexpected_clients)} acknowledged without being in the sync set"
+        " and was cut off. A reader of the log must not set rpl_semi_sync_slave_enabled"
         for each in picture.nodes.values()
-        if each.diverged_count or each.diverged_path
+        if each.unexpected_clients
     ]
     if picture.switchover is not None:
         target = picture.switchover.target or "the best replica"
@@ -194,6 +218,47 @@ def problems(picture: Picture) -> list[str]:
     if picture.failover is not None:
         said.append(f"a failover that accepts the loss of {_names(picture.failover.accept_loss)}")
     return said
+
+
+def notes(picture: Picture) -> list[str]:
+    """What is as it was wanted, and may surprise somebody one day."""
+    policy = picture.policy or picture.configured
+    if policy is None:
+        return []
+    data_nodes = len(picture.members) - len(picture.witnesses)
+    note = layout_note(data_nodes, acks=policy.acks, on_timeout=policy.on_timeout)
+    return [note] if note else []
+
+
+def _no_primary(picture: Picture) -> str:
+    record = picture.durability
+    why = "`primacy why` says what each node waits for"
+    if record is None or not record.is_degraded:
+        return f"there is no primary now. {why}"
+    return (
+        f"there is no primary now. {record.primary.node} had recorded that no replica acknowledges:"
+        f" it alone surely holds every write. {why}"
+    )
+
+
+def _undismissed(items: Sequence[KeyValue]) -> tuple[DivergedRecord, ...]:
+    found = [_read(DivergedRecord, each) for each in items if each.key.startswith(DIVERGED_PREFIX)]
+    left = [each for each in found if not each.dismissed_wall_s]
+    return tuple(sorted(left, key=lambda each: (each.wall_s, each.ident)))
+
+
+def _policy_answer(picture: Picture) -> PolicyAnswer | None:
+    if picture.configured is None:
+        return None
+    primary = picture.primary
+    standing = Standing(
+        policy=picture.policy,
+        policy_mod=picture.policy_mod,
+        primary=primary,
+        durability=picture.durability,
+        primary_status=None if primary is None else picture.nodes.get(primary.node),
+    )
+    return policy_answer(standing, picture.configured)
 
 
 def answer_of(picture: Picture) -> ClusterAnswer:
@@ -205,6 +270,8 @@ def answer_of(picture: Picture) -> ClusterAnswer:
         primary=None if primary is None else primary.node,
         lease_left_s=picture.lease_left_s,
         durability=None if record is None else _durability_answer(record),
+        policy=_policy_answer(picture),
+        diverged=[diverged_answer(each) for each in picture.diverged],
         store=StoreAnswer(
             has_majority=picture.has_majority,
             leader=picture.leader,
@@ -216,6 +283,7 @@ def answer_of(picture: Picture) -> ClusterAnswer:
         failover=None if picture.failover is None else picture.failover.request_id,
         last_change=None if last is None else epoch_answer(last),
         problems=problems(picture),
+        notes=notes(picture),
         nodes=[_node_answer(picture, node) for node in picture.members],
     )
 
@@ -249,8 +317,9 @@ def _node_answer(picture: Picture, node: NodeId) -> NodeAnswer:
         heartbeat_age_s=round(status.heartbeat_age_s, 3) if status.heartbeat else None,
         waiting_commits=status.waiting_commits,
         blocked_on=list(status.blocked_on),
-        diverged_count=status.diverged_count,
-        diverged_path=status.diverged_path,
+        unexpected_clients=list(status.unexpected_clients),
+        diverged_count=sum(each.count for each in picture.diverged if each.node == node),
+        diverged_path=next((each.path for each in picture.diverged if each.node == node), ""),
         doing=status.doing,
         reported_at_s=status.wall_s,
     )

@@ -11,12 +11,14 @@ from primacy.coordination.api import KeyValue, Store, StoreStatus
 from primacy.errors import OutcomeUnknown, Unavailable
 from primacy.model import NodeId
 from primacy.replication.records import (
+    DIVERGED_PREFIX,
     DURABILITY_KEY,
     EPOCH_KEY,
     FAILOVER_KEY,
     HISTORY_PREFIX,
     NODES_PREFIX,
     PAUSE_KEY,
+    POLICY_KEY,
     PRIMARY_KEY,
     SWITCHOVER_KEY,
 )
@@ -27,8 +29,10 @@ ANSWER_WITHIN_S = 2.0
 READ_WITHIN_S = 4.0
 """Longer than an election: past it the store has no majority as far as this reader can tell."""
 
-KEYS = (EPOCH_KEY, PRIMARY_KEY, DURABILITY_KEY, PAUSE_KEY, SWITCHOVER_KEY, FAILOVER_KEY)
-PREFIXES = (NODES_PREFIX, HISTORY_PREFIX)
+KEYS = (
+    EPOCH_KEY, PRIMARY_KEY, DURABILITY_KEY, POLICY_KEY, PAUSE_KEY, SWITCHOVER_KEY, FAILOVER_KEY
+)  # fmt: skip
+PREFIXES = (NODES_PREFIX, HISTORY_PREFIX, DIVERGED_PREFIX)
 
 
 async def read_items(store: Store, *, is_serializable: bool = False) -> list[KeyValue]:
@@ -55,6 +59,7 @@ async def read_picture(
         cluster=roster.cluster,
         members=roster.members,
         witnesses=roster.witnesses,
+        configured=roster.durability,
         read_at_s=clock.wall_s(),
         stores=stores,
     )

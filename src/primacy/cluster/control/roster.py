@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from primacy.errors import NotFound, Rejected
 from primacy.model import NodeId
+from primacy.replication.records import DurabilityPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +15,8 @@ class Roster:
     members: tuple[NodeId, ...]
     data_nodes: tuple[NodeId, ...]
     never_promote: frozenset[NodeId] = frozenset()
+    durability: DurabilityPolicy | None = None
+    """What the file says, resolved to numbers."""
 
     @property
     def witnesses(self) -> frozenset[NodeId]:

@@ -7,16 +7,20 @@ Assumes   Donor and receiver have the same major version of the server.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from primacy.engines.api import Progress, ProgressSink
 from primacy.engines.mariadb import clone_wire as wire
+from primacy.engines.mariadb.accounts import MAINTENANCE, login
+from primacy.engines.mariadb.connection import Connection, Session, Target
 from primacy.engines.mariadb.directory import Directory
 from primacy.engines.mariadb.gtid import parse_list
 from primacy.engines.mariadb.programs import running
 from primacy.engines.mariadb.replica import Receiver
+from primacy.engines.mariadb.rewinding import checksums_at_once
+from primacy.engines.mariadb.server import LocalServer
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.errors import PrimacyError, Rejected, Unavailable
 from primacy.model import Address, NodeId
@@ -33,8 +37,15 @@ PREPARE_S = 3600.0
 class CloneDoor:
     """The donor's side: gives a backup of the running server to whoever knows the secret."""
 
-    def __init__(self, settings: MariaDbSettings, receiver: Receiver, events: Sink) -> None:
+    def __init__(
+        self,
+        settings: MariaDbSettings,
+        server: LocalServer,
+        receiver: Receiver,
+        events: Sink,
+    ) -> None:
         self._settings = settings
+        self._server = server
         self._receiver = receiver
         self._events = events
         self._clone_count = 0
@@ -75,6 +86,10 @@ class CloneDoor:
         total_bytes = await asyncio.to_thread(_size, self._settings.layout.data)
         own = wire.mac(secret, "donor", hello, challenge)
         await wire.send(writer, wire.Header(mac=own, total_bytes=total_bytes))
+        if hello.compare:
+            self._tell("comparison-asked", receiver=hello.node, tables=len(hello.compare))
+            await wire.send(writer, await self._checksums(hello.compare))
+            return
         if self._clone_count >= CLONES_MAX:
             await wire.send_piece(writer, b"")
             await wire.send(writer, wire.Trailer(is_ok=False, words="another clone is under way"))
@@ -87,6 +102,27 @@ class CloneDoor:
         finally:
             self._clone_count -= 1
 
+    async def _checksums(self, tables: tuple[str, ...]) -> wire.Checksums:
+        timing = self._settings.timing
+        session = Session(
+            "comparison",
+            Target(
+                login=login(self._settings.cluster_secret, MAINTENANCE),
+                where=self._settings.layout.socket,
+                connect_s=timing.connect_s,
+                read_s=timing.clone_silence_s,
+            ),
+        )
+
+        def ask(connection: Connection) -> tuple[str, dict[str, int]]:
+            return checksums_at_once(connection, tables)
+
+        try:
+            gtid, values = await session.run(ask, within_s=timing.clone_silence_s)
+        finally:
+            session.reset()
+        return wire.Checksums(gtid=gtid, values=values)
+
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
         options = await asyncio.to_thread(self._receiver.client_options)
         argv = [
@@ -95,6 +131,7 @@ class CloneDoor:
             "--backup",
             "--stream=mbstream",
             f"--target-dir={self._settings.layout.guard}",
+            *await self._throttle(),
         ]
         async with running(argv, has_output=True) as backup:
             while piece := await backup.read(wire.PIECE_BYTES):
@@ -106,6 +143,12 @@ class CloneDoor:
         await wire.send(writer, wire.Trailer(is_ok=is_ok, words=words))
         if not is_ok:
             raise Unavailable(f"mariadb-backup failed: {words}", hint="The receiver knows.")
+
+    async def _throttle(self) -> list[str]:
+        """A primary has clients to serve; a replica that gives a clone has been taken out first."""
+        limit = self._settings.clone_from_primary_mb_s
+        is_primary = not (await self._server.status()).is_read_only
+        return [f"--throttle={limit}"] if limit and is_primary else []
 
     def _tell(self, name: str, **fields: Value) -> None:
         self._events(Event(name, {"node": self._settings.node, **fields}))
@@ -145,6 +188,20 @@ async def fetch(
     return await asyncio.to_thread(_gtid_of, incoming)
 
 
+async def ask_checksums(
+    settings: MariaDbSettings, donor: NodeId, tables: Sequence[str]
+) -> wire.Checksums:
+    """Of another node's tables, at one position of its log."""
+    reader, writer = await _connect(settings, settings.clone_doors[donor])
+    try:
+        await _prove(settings, reader, writer, compare=tuple(tables))
+        return await wire.receive(
+            reader, wire.Checksums, within_s=settings.timing.clone_silence_s + 1.0
+        )
+    finally:
+        writer.close()
+
+
 async def _connect(
     settings: MariaDbSettings, door: Address
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -156,12 +213,16 @@ async def _connect(
 
 
 async def _prove(
-    settings: MariaDbSettings, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    settings: MariaDbSettings,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    *,
+    compare: tuple[str, ...] = (),
 ) -> int:
     """Both sides show that they know the secret. Returns the estimated size."""
     secret, within_s = settings.cluster_secret, settings.timing.peer_s
     nonce = secrets.token_hex(wire.NONCE_BYTES)
-    hello = wire.Hello(cluster=settings.cluster, node=settings.node, nonce=nonce)
+    hello = wire.Hello(cluster=settings.cluster, node=settings.node, nonce=nonce, compare=compare)
     await wire.send(writer, hello)
     challenge = await wire.receive(reader, wire.Challenge, within_s=within_s)
     await wire.send(writer, wire.Proof(mac=wire.mac(secret, "receiver", hello, challenge)))

@@ -8,6 +8,9 @@
                             <-       pieces of the backup
                             <-       empty frame, Trailer(ok, words)
 
+A receiver that was rewound asks for a comparison instead (`Hello.compare`): the Header is followed
+by Checksums, or by nothing where they cannot be given.
+
 Frames are a length of four bytes, big endian, and that many bytes. Control frames are JSON.
 A stream that ends without a Trailer is no backup.
 
@@ -37,6 +40,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str
     node: str
     nonce: str
+    compare: tuple[str, ...] = ()
+    """Not a clone: the checksums of these tables at one position of the donor's log."""
 
 
 class Challenge(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +70,14 @@ class Trailer(msgspec.Struct, frozen=True, kw_only=True):
     words: str = ""
 
 
-C = TypeVar("C", Hello, Challenge, Proof, Header, Trailer)
+class Checksums(msgspec.Struct, frozen=True, kw_only=True):
+    """Of whole tables, as they were right after one transaction."""
+
+    gtid: str
+    values: dict[str, int]
+
+
+C = TypeVar("C", Hello, Challenge, Proof, Header, Trailer, Checksums)
 
 
 def mac(secret: bytes, who: str, hello: Hello, challenge: Challenge) -> str:

@@ -1,25 +1,31 @@
 """What an old primary had that the new history has not: read from its files, saved, counted.
 
-The server is down. Its log belongs to the new history up to the place where the new epoch begins;
-what lies at or beyond that place was written by nobody whom the cluster followed, unless the log
-goes on with the new epoch's own row.
+The server is down. Its log belongs to the new history up to the place where the two part: the
+lowest beginning of a later epoch whose own row does not stand in this log. What lies at or beyond
+that place was written by nobody whom the cluster followed.
 
-Promises  Nothing is removed; what is found is saved as SQL and as raw log files, synced.
+Promises  Nothing is removed; what is found is saved as SQL, in plain words and as raw log files,
+          and synced. Found again, it is the same folder.
 """
 
 import asyncio
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from primacy.engines.api import Branch, Diverged
+from primacy.engines.histories import parting
 from primacy.engines.mariadb.gtid import DOMAIN
-from primacy.engines.mariadb.logs import Reading, binary_logs, read_logs
+from primacy.engines.mariadb.logs import Reading, binary_logs, read_logs, save_logs
 from primacy.engines.mariadb.notes import replace_durably, sync_folder
+from primacy.engines.mariadb.rewinding import obstacle
+from primacy.engines.mariadb.scanning import Change
 from primacy.engines.mariadb.settings import MariaDbSettings
 
 SQL_NAME = "transactions.sql"
+READABLE_NAME = "readable.sql"
 RAW_FILES_KEPT = 2
 """A cut reaches no further back: the server rotates at every start and every 256 MB."""
 ANY_SERVER = 1
@@ -38,46 +44,83 @@ async def log_end(settings: MariaDbSettings) -> LogEnd:
     """Read the newest binary logs until one has a transaction. 0 for an empty log."""
     for path in reversed(binary_logs(settings.layout.data)):
         reading = await read_logs(settings.programs.binlog, [path])
-        if reading.transactions:
-            return LogEnd(reading.last_sequence, str(reading.transactions[-1]))
+        if reading.changes:
+            return LogEnd(reading.last_sequence, str(reading.changes[-1].gtid))
     return LogEnd(0, "")
 
 
-async def save_diverged(settings: MariaDbSettings, branch: Branch, *, stamp: str) -> Diverged:
-    """`stamp` names the folder beside the epoch."""
-    files = binary_logs(settings.layout.data)
-    if (await log_end(settings)).sequence < branch.first_sequence:
+async def save_diverged(settings: MariaDbSettings, branches: Sequence[Branch]) -> Diverged:
+    """`branches`: where the epochs of the cluster begin, as far as they are known."""
+    end = (await log_end(settings)).sequence
+    within = [each for each in branches if each.first_sequence <= end]
+    if not within:
         return Diverged()
-    folder = settings.layout.diverged / f"{branch.epoch}-{stamp}"
-    folder.mkdir(parents=True, exist_ok=True)
-    sql = folder / SQL_NAME
-    reading = await _read_from(settings, files, branch.first_sequence, sql)
-    lost = [each for each in reading.transactions if each.sequence >= branch.first_sequence]
-    if _goes_on(reading, branch) or not lost:
-        await asyncio.to_thread(shutil.rmtree, folder)
-        return Diverged(is_certain=reading.is_whole)
-    await asyncio.to_thread(_keep, folder, files, f"{reading.words}\n")
-    return Diverged(count=len(lost), path=str(sql), is_certain=reading.is_whole)
-
-
-def _goes_on(reading: Reading, branch: Branch) -> bool:
-    """The epoch's own row stands in this log, at its place: this log is a part of the history."""
-    return any(
-        (row.epoch, row.node, row.sequence) == (branch.epoch, branch.node, branch.first_sequence)
+    first = min(each.first_sequence for each in within)
+    reading = await read_from(settings, first)
+    held = [
+        Branch(epoch=row.epoch, node=row.node, first_sequence=row.sequence)
         for row in reading.epochs
+    ]
+    parts_at = parting(within, held, end)
+    if parts_at is None:
+        return Diverged(is_certain=reading.is_whole)
+    lost = [each for each in reading.changes if each.gtid.sequence >= parts_at.first_sequence]
+    if not lost:
+        return Diverged(is_certain=reading.is_whole)
+    return await _save(settings, parts_at, lost, reading)
+
+
+async def read_from(settings: MariaDbSettings, first_sequence: int) -> Reading:
+    """The log from one sequence on."""
+    program, files = settings.programs.binlog, binary_logs(settings.layout.data)
+    start = before(first_sequence)
+    reading = await read_logs(program, files, start=start)
+    if reading.changes or not start:
+        return reading
+    return await read_logs(program, files)  # The log begins after that place.
+
+
+def before(sequence: int) -> str:
+    """The position after which `sequence` comes; empty for the beginning of the log."""
+    return f"{DOMAIN}-{ANY_SERVER}-{sequence - 1}" if sequence > 1 else ""
+
+
+async def _save(
+    settings: MariaDbSettings, branch: Branch, lost: list[Change], reading: Reading
+) -> Diverged:
+    node, last = settings.node, lost[-1].gtid
+    ident = f"{node}-{branch.epoch}-{last.sequence}"
+    folder = settings.layout.diverged / ident
+    await asyncio.to_thread(_make_private, folder)
+    files = binary_logs(settings.layout.data)
+    is_from_start = reading.changes[0].gtid.sequence > branch.first_sequence
+    saved = await save_logs(
+        settings.programs.binlog,
+        files,
+        start="" if is_from_start else before(branch.first_sequence),
+        replayable=folder / SQL_NAME,
+        readable=folder / READABLE_NAME,
+    )
+    await asyncio.to_thread(_keep, folder, files, f"{saved.words}\n")
+    return Diverged(
+        ident=ident,
+        epoch=branch.epoch,
+        count=len(lost),
+        own_count=sum(1 for each in lost if each.is_own),
+        first=str(lost[0].gtid),
+        last=str(last),
+        tables=tuple(sorted({table for each in lost if not each.is_own for table in each.tables})),
+        path=str(folder / SQL_NAME),
+        is_certain=saved.is_whole,
+        parts_at=branch.first_sequence,
+        obstacle=obstacle(lost, saved),
     )
 
 
-async def _read_from(
-    settings: MariaDbSettings, files: list[Path], first_sequence: int, sql: Path
-) -> Reading:
-    program = settings.programs.binlog
-    before = first_sequence - 1
-    start = f"{DOMAIN}-{ANY_SERVER}-{before}" if before else ""
-    reading = await read_logs(program, files, start=start, save_to=sql)
-    if reading.transactions or not start:
-        return reading
-    return await read_logs(program, files, save_to=sql)  # The log begins after that place.
+def _make_private(folder: Path) -> None:
+    """Rows of the application: for nobody but the agent's user."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
 
 
 def _keep(folder: Path, files: list[Path], words: str) -> None:
@@ -85,7 +128,8 @@ def _keep(folder: Path, files: list[Path], words: str) -> None:
     for path in files[-RAW_FILES_KEPT:]:
         shutil.copy2(path, folder / path.name)
     replace_durably(folder / "mariadb-binlog.txt", words.encode())
-    with (folder / SQL_NAME).open("rb") as file:
-        os.fsync(file.fileno())
+    for name in (SQL_NAME, READABLE_NAME):
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
     sync_folder(folder)
     sync_folder(folder.parent)

@@ -6,7 +6,7 @@ Assumes   One agent calls it, one command at a time; `observe`, `beat`, `write_m
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -32,6 +32,7 @@ from primacy.engines.mariadb.notes import NoteFile
 from primacy.engines.mariadb.observe import Known, Status, observation
 from primacy.engines.mariadb.process import ServerProcess
 from primacy.engines.mariadb.replica import Receiver
+from primacy.engines.mariadb.rewinder import Rewinder
 from primacy.engines.mariadb.server import LocalServer
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.engines.mariadb.source import Source
@@ -74,7 +75,8 @@ class MariaDbEngine:
             server=self._server,
             clock=clock,
         )
-        self._door = CloneDoor(settings, self._receiver, events)
+        self._door = CloneDoor(settings, self._server, self._receiver, events)
+        self._rewinder = Rewinder(settings, self._server, self._receiver, self._follower)
         self._needs_salvage = False
         self._answered_at_s = clock.now_s()
         """When the server last answered a question for its health."""
@@ -158,6 +160,7 @@ class MariaDbEngine:
                 f"a seal for epoch {epoch} comes too late: this node is at {newest}",
                 hint="Read the cluster's epoch again.",
             )
+        self._refuse_torn()
         self._note(sealed_epoch=epoch)
         seen = await self._as_far_as_it_goes()
         published = self._notes.notes.published
@@ -177,6 +180,7 @@ class MariaDbEngine:
                 f"epoch {epoch} is refused: this node is sealed for {notes.sealed_epoch}",
                 hint="Follow the primary of the newest epoch.",
             )
+        self._refuse_torn()
         self._note(sealed_epoch=epoch, following_epoch=epoch)
         own = await self._follower.attach(primary, acknowledge=acknowledge)
         if self._needs_salvage or notes.led_epoch or own < notes.published:
@@ -189,13 +193,27 @@ class MariaDbEngine:
     async def drain(self) -> None:
         await self._receiver.drain(within_s=self._settings.timing.drain_s)
 
-    async def save_diverged(self, branch: Branch) -> Diverged:
+    async def save_diverged(self, branches: Sequence[Branch]) -> Diverged:
         if self._process.is_alive():
             raise Conflict("the server runs", hint="Its logs are read while it is down.")
-        stamp = f"{self._clock.wall_s():.0f}"
-        found = await save_diverged(self._settings, branch, stamp=stamp)
-        self._tell("diverged-saved", epoch=branch.epoch, count=found.count, path=found.path)
+        found = await save_diverged(self._settings, branches)
+        self._tell("diverged-saved", epoch=found.epoch, count=found.count, path=found.path)
         return found
+
+    async def rewind(self, found: Diverged, primary: NodeId, epoch: Epoch) -> None:
+        if epoch < self._notes.notes.sealed_epoch:
+            raise Conflict(
+                f"epoch {epoch} is refused: this node is sealed for"
+                f" {self._notes.notes.sealed_epoch}",
+                hint="Follow the primary of the newest epoch.",
+            )
+        rewind = await self._rewinder.prepare(found)
+        self._note(sealed_epoch=epoch, is_cut=True, is_torn=True)
+        await self._rewinder.reverse(rewind)
+        self._note(led_epoch=Epoch(0), led_from=0, published=rewind.stands_at)
+        await self._rewinder.compare(rewind, primary)
+        self._note(is_torn=False)
+        self._tell("rewound", count=found.count, tables=len(rewind.tables))
 
     async def clone(self, donor: NodeId, progress: ProgressSink) -> None:
         gtid = await fetch(self._settings, self._directory, donor, progress)
@@ -258,6 +276,9 @@ class MariaDbEngine:
     async def admit(self, node: NodeId) -> None:
         await self._source.admit(node)
 
+    async def cut_strangers(self) -> None:
+        await self._source.cut_strangers()
+
     async def demote(self) -> None:
         await self._source.demote()
 
@@ -265,6 +286,10 @@ class MariaDbEngine:
         await self._source.beat()
 
     # -- inside
+
+    def _refuse_torn(self) -> None:
+        if self._notes.notes.is_torn:
+            raise Conflict("a rewind of these data has not ended", hint="Clone the node.")
 
     async def _as_far_as_it_goes(self) -> Observation:
         """Receives nothing from now on; with everything that it holds in sight."""
@@ -343,6 +368,7 @@ class MariaDbEngine:
             sealed_epoch=notes.sealed_epoch,
             following_epoch=notes.following_epoch,
             is_cut=notes.is_cut,
+            is_torn=notes.is_torn,
             has_old_data=self._directory.has_old_data,
             detail=why,
         )

@@ -9,17 +9,19 @@ Assumes   Each epoch has one writer, which wrote its epoch row first; so (epoch,
 from dataclasses import dataclass
 
 from primacy.engines.mariadb.accounts import login, replication_account
-from primacy.engines.mariadb.connection import Connection, Session, Target, rows, value
+from primacy.engines.mariadb.connection import Connection, Session, Target, rows
 from primacy.engines.mariadb.gtid import sequence_of
 from primacy.engines.mariadb.observe import EpochRow, Status, Upstream, read_epochs
 from primacy.engines.mariadb.replica import Receiver, are_threads_down
 from primacy.engines.mariadb.server import LocalServer
 from primacy.engines.mariadb.settings import MariaDbSettings
-from primacy.errors import Conflict
+from primacy.errors import Conflict, Unavailable
 from primacy.model import Epoch, NodeId, Position
 
 HEARTBEAT_S = 0.5
 """Of an idle primary to its replicas; a quarter of `slave_net_timeout`."""
+UNTIL_POLL_S = 0.02
+"""The server has no statement that waits for a place and for the end of both threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class Follower:
             and not upstream.is_sql_stopped
         )
         if is_attached:
-            if acknowledge != await self._server.run(_acknowledges):
+            if {status.acknowledges, status.acknowledges_next} != {acknowledge}:
                 await self._switch_acknowledging(acknowledge=acknowledge)
             return status.position_of(status.received_sequence)
         await self._receiver.settle()
@@ -99,6 +101,30 @@ class Follower:
         await self._check(primary, status)
         await self._point(primary, status, acknowledge=acknowledge)
         return status.position_of(status.received_sequence)
+
+    async def follow_until(self, primary: NodeId, gtid: str) -> None:
+        """Follow without acknowledging, to exactly that transaction; both threads are down then."""
+        self.refusal = None
+        status = await self._server.status()
+        await self._check(primary, status)
+        await self._point(primary, status, acknowledge=False, until=gtid)
+        clock, wanted = self._server.clock, sequence_of(gtid)
+        deadline_s = clock.now_s() + self._settings.timing.drain_s
+        while True:
+            status = await self._server.status()
+            if sequence_of(status.replicated_text) >= wanted and are_threads_down(status.upstream):
+                return
+            upstream = status.upstream
+            if upstream is not None and upstream.sql_error_code:
+                raise Conflict(
+                    f"{upstream.sql_error_code}: {upstream.sql_error}", hint="Clone the node."
+                )
+            if clock.now_s() >= deadline_s:
+                raise Unavailable(
+                    f"not at {gtid} within {self._settings.timing.drain_s:.0f} s",
+                    hint="The primary is away, or writes more than this node can apply.",
+                )
+            await clock.sleep(UNTIL_POLL_S)
 
     async def history_of(self, primary: NodeId) -> History:
         """Ask the primary's server. `Unavailable` where it does not answer."""
@@ -125,7 +151,9 @@ class Follower:
             self.refusal = Refusal(primary, f"this log is no prefix of {primary}'s: {why}")
             raise Conflict(self.refusal.why, hint="Save what is diverged, then clone this node.")
 
-    async def _point(self, primary: NodeId, status: Status, *, acknowledge: bool) -> None:
+    async def _point(
+        self, primary: NodeId, status: Status, *, acknowledge: bool, until: str = ""
+    ) -> None:
         address = self._settings.peer(primary)
         is_own_ahead = sequence_of(status.logged_text) > sequence_of(status.replicated_text)
         # STOP SLAVE first: `settle` has applied everything, so the relay log may go.
@@ -142,7 +170,7 @@ class Follower:
             f" MASTER_USER = '{self._login.user}', MASTER_PASSWORD = '{self._login.password}',"
             f" MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1,"
             f" MASTER_HEARTBEAT_PERIOD = {HEARTBEAT_S}",
-            "START SLAVE",
+            f"START SLAVE UNTIL master_gtid_pos = '{until}'" if until else "START SLAVE",
         ]
         await self._server.execute(*statements)
 
@@ -170,10 +198,6 @@ def _unlocking(status: Status) -> list[str]:
         *(f"ALTER USER '{account}'@'%' ACCOUNT UNLOCK" for account in accounts),
         "SET SESSION sql_log_bin = 1",
     ]
-
-
-def _acknowledges(connection: Connection) -> bool:
-    return bool(value(connection, "SELECT @@global.rpl_semi_sync_slave_enabled"))
 
 
 def _read_history(connection: Connection) -> History:

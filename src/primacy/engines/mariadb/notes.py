@@ -31,6 +31,8 @@ class Notes(msgspec.Struct, frozen=True, kw_only=True):
     """The sequence of that epoch's row; 0 until it is known to stand."""
     is_cut: bool = False
     """The log was cut since this node led."""
+    is_torn: bool = False
+    """A rewind has begun and not ended: these data are of no use, and are cloned anew."""
     published: Position = ORIGIN
     """How far this node has said that its log goes. It neither seals nor acknowledges below."""
     starts: int = 0

@@ -7,6 +7,7 @@ Promises  A position never claims more than the server has: the sequence is read
 Assumes   The session's account may write to primacy.health and bypasses `read_only`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from primacy.engines.api import Observation, Replication, Sending, ServerState
@@ -29,9 +30,11 @@ _STATUS = (
     " 'RPL_SEMI_SYNC_MASTER_WAIT_SESSIONS', 'RPL_SEMI_SYNC_SLAVE_STATUS')"
 )
 _RECEIVERS = (
-    "SELECT DISTINCT USER AS name FROM information_schema.PROCESSLIST"
-    " WHERE COMMAND LIKE 'Binlog Dump%'"
+    "SELECT USER AS name, COUNT(*) AS count FROM information_schema.PROCESSLIST"
+    " WHERE COMMAND LIKE 'Binlog Dump%' OR (COMMAND = 'Killed' AND USER LIKE 'primacy\\_repl\\_%')"
+    " GROUP BY USER"
 )
+"""A connection that was killed may live on for a while; until it is gone it acknowledges."""
 _EPOCHS = "SELECT epoch, node, sequence FROM primacy.epochs ORDER BY epoch"
 _LOCKED = (
     "SELECT User AS name FROM mysql.global_priv"
@@ -85,13 +88,16 @@ class Status:
     epochs: tuple[EpochRow, ...]
     heartbeat: int
     upstream: Upstream | None
-    receivers: frozenset[NodeId]
+    receivers: Mapping[NodeId, int]
+    """How many connections each node has."""
+    strangers: frozenset[str]
+    """Accounts that read the log and are no node's."""
     excluded: frozenset[NodeId]
     sends_semi_sync: bool
     acknowledging_count: int
     waiting_commits: int
     acknowledges: bool
-    """The receiver has told the source that it acknowledges, when it last connected."""
+    """In effect now: the receiver has started so, and runs or tries to."""
     acknowledges_next: bool
     """The switch: whether it will say so when it connects again, which it does by itself."""
 
@@ -125,7 +131,8 @@ def read_status(connection: Connection) -> Status:
     epochs = read_epochs(connection)
     beats = rows(connection, "SELECT n FROM primacy.heartbeat WHERE id = 1")
     counters = {str(row["name"]): str(row["value"]) for row in rows(connection, _STATUS)}
-    receivers = [node_of_account(str(row["name"])) for row in rows(connection, _RECEIVERS)]
+    attached = {str(row["name"]): _number(row, "count") for row in rows(connection, _RECEIVERS)}
+    nodes = {account: node_of_account(account) for account in attached}
     locked = [node_of_account(str(row["name"])) for row in rows(connection, _LOCKED)]
     return Status(
         logged_text=str(positions["logged"] or ""),
@@ -134,7 +141,8 @@ def read_status(connection: Connection) -> Status:
         epochs=epochs,
         heartbeat=_number(beats[0], "n") if beats else 0,
         upstream=upstream,
-        receivers=frozenset(node for node in receivers if node is not None),
+        receivers={node: attached[name] for name, node in nodes.items() if node is not None},
+        strangers=frozenset(name for name, node in nodes.items() if node is None),
         excluded=frozenset(node for node in locked if node is not None),
         sends_semi_sync=counters.get("RPL_SEMI_SYNC_MASTER_STATUS") == "ON",
         acknowledging_count=int(counters.get("RPL_SEMI_SYNC_MASTER_CLIENTS", "0")),
@@ -201,12 +209,15 @@ def observation(status: Status, known: Known) -> Observation:
         replication=_replication(status, known),
         sending=Sending(
             acks=1 if status.sends_semi_sync else 0,
-            receivers=status.receivers,
+            receivers=frozenset(status.receivers),
+            connections=status.receivers,
+            strangers=status.strangers,
             acknowledging_count=status.acknowledging_count,
             excluded=status.excluded,
             waiting_commits=status.waiting_commits,
         ),
         is_cut=known.notes.is_cut,
+        is_torn=known.notes.is_torn,
         has_old_data=known.has_old_data,
         needs_salvage=known.needs_salvage,
         heartbeat=status.heartbeat,
@@ -229,8 +240,11 @@ def _replication(status: Status, known: Known) -> Replication:
         errors.append(f"{upstream.sql_error_code}: {upstream.sql_error}")
     codes = {upstream.io_error_code, upstream.sql_error_code}
     is_receiving = upstream.io_running == "Yes"
+    # A receiver that was stopped, by a seal or half way into a `follow`, is attached to nobody,
+    # whatever the server remembers.
+    is_attached = bool(errors) or not upstream.is_io_stopped
     return Replication(
-        upstream=known.upstream,
+        upstream=known.upstream if is_attached else None,
         is_receiving=is_receiving,
         is_applying=upstream.sql_running == "Yes",
         acknowledges=_may_acknowledge(status, upstream),
@@ -240,12 +254,12 @@ def _replication(status: Status, known: Known) -> Replication:
 
 
 def _may_acknowledge(status: Status, upstream: Upstream) -> bool:
-    """In effect now, or from the moment at which the receiver connects again by itself: a member
-    that is locked out is not silent before its switch is off. A stopped receiver stays so until
-    `follow` starts it, which sets the switch first."""
-    if upstream.io_running == "Yes":
-        return status.acknowledges
-    return status.acknowledges_next and not upstream.is_io_stopped
+    """In effect now, or from its next connection on, which it makes by itself: a member that is
+    locked out, or whose link breaks, is not silent before its switch is off. A stopped receiver
+    stays so until `follow` starts it, which sets the switch first."""
+    if upstream.is_io_stopped:
+        return False
+    return status.acknowledges or status.acknowledges_next
 
 
 def _number(row: Row, name: str) -> int:

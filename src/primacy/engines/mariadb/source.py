@@ -28,6 +28,10 @@ _BLOCKERS = (
     "SELECT ID AS id FROM information_schema.PROCESSLIST WHERE USER NOT LIKE 'primacy\\_%%'"
     " AND USER <> 'system user' AND ID <> CONNECTION_ID() AND COALESCE(STATE, '') <> %s"
 )
+_STRANGERS = (
+    "SELECT ID AS id FROM information_schema.PROCESSLIST"
+    " WHERE COMMAND LIKE 'Binlog Dump%' AND USER NOT LIKE 'primacy\\_repl\\_%'"
+)
 
 
 class Source:
@@ -228,6 +232,9 @@ class Source:
         self._settings.peer(node)
         await self._set_lock(replication_account(node), "UNLOCK")
 
+    async def cut_strangers(self) -> None:
+        await self._server.run(_cut_strangers)
+
     async def _set_lock(self, account: str, lock: str) -> None:
         """Local to this server: not in the binary log, where it would reach the replicas."""
         await self._server.execute(
@@ -264,6 +271,11 @@ def _cut(connection: Connection, account: str) -> int:
     for row in found:
         _kill(connection, int(str(row["id"])))
     return len(found)
+
+
+def _cut_strangers(connection: Connection) -> None:
+    for row in rows(connection, _STRANGERS):
+        _kill(connection, int(str(row["id"])))
 
 
 def _kill(connection: Connection, thread: int) -> None:

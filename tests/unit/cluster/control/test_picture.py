@@ -167,13 +167,6 @@ def test_without_a_majority_the_picture_says_so_and_whose_memory_it_is() -> None
     assert as_json(answer_of(picture))["source"] == A
 
 
-def test_saved_transactions_are_shown_with_their_file() -> None:
-    picture = well(
-        nodes={A: primary(), B: replica(B, diverged_count=3, diverged_path="/x.sql"), C: replica(C)}
-    )
-    assert problems(picture) == ["b: 3 diverged transactions were saved in /x.sql"]
-
-
 def test_a_row_says_what_its_column_promises() -> None:
     nodes = {A: primary(suspicion={B: 0.4}), B: replica(B), C: replica(C, suspicion={B: 0.2})}
     row = dict(zip(COLUMNS, rows(answer_of(well(nodes=nodes)))[1], strict=True))

@@ -30,7 +30,8 @@ def status(io_running: str, *, in_effect: bool, switch: bool) -> Status:
         epochs=(),
         heartbeat=0,
         upstream=upstream(io_running),
-        receivers=frozenset(),
+        receivers={},
+        strangers=frozenset(),
         excluded=frozenset(),
         sends_semi_sync=False,
         acknowledging_count=0,
@@ -55,7 +56,13 @@ KNOWN = Known(
     ("io_running", "in_effect", "switch", "acknowledges"),
     {
         "connected, and said so": ("Yes", True, True, True),
-        "connected silently, the switch was turned on later": ("Yes", False, True, False),
+        "connected silently, the switch is on: it will at the next connection": (
+            "Yes",
+            False,
+            True,
+            True,
+        ),
+        "connected and said so, the switch is off: it does until then": ("Yes", True, False, True),
         "locked out with the switch on: it will acknowledge when let in": (
             "Connecting",
             False,

@@ -1,0 +1,111 @@
+"""Who acknowledges, as the servers themselves show it: switched on, cut off, uninvited."""
+
+import asyncio
+
+from tests.integration.mariadb.conftest import A, B, C, Trio, run
+
+from primacy.model import Epoch
+
+STRAY = "CREATE USER stray@'%' IDENTIFIED BY 'stray'"
+
+
+def insert(number: int) -> str:
+    return f"INSERT INTO shop.t VALUES ({number}, {number})"
+
+
+def test_a_member_that_is_locked_out_is_not_silent_before_its_switch_is_off(trio: Trio) -> None:
+    async def story() -> None:
+        async with trio:
+            await trio.up()
+            await trio[A].engine.exclude(C)
+            seen = await trio[C].until(lambda seen: not seen.replication.is_receiving)
+            assert seen.replication.acknowledges, "it would, as soon as it is let in"
+            await trio[C].engine.follow(A, Epoch(1), acknowledge=False)
+            assert not (await trio[C].engine.observe()).replication.acknowledges
+            await trio[A].engine.admit(C)
+            seen = await trio[A].until(lambda seen: seen.sending.receivers == {B, C})
+            assert seen.sending.acknowledging_count == 1
+
+    run(story())
+
+
+def test_a_switch_that_was_turned_behind_the_agents_back_is_seen_and_turned_again(
+    trio: Trio,
+) -> None:
+    async def story() -> None:
+        async with trio:
+            await trio.up()
+            await trio[C].engine.follow(A, Epoch(1), acknowledge=False)
+            await trio[C].sql("SET GLOBAL rpl_semi_sync_slave_enabled = 1")
+            assert (await trio[C].engine.observe()).replication.acknowledges
+            await trio[C].engine.follow(A, Epoch(1), acknowledge=False)
+            assert not (await trio[C].engine.observe()).replication.acknowledges
+            seen = await trio[A].until(lambda seen: seen.sending.acknowledging_count == 1)
+            assert seen.sending.strangers == frozenset()
+
+    run(story())
+
+
+def test_commits_go_on_when_acknowledgements_are_asked_for_after_the_members_came_in(
+    trio: Trio,
+) -> None:
+    """The way back from k = 0: members first, then k, under a writer that never stops."""
+
+    async def story() -> None:
+        async with trio:
+            await trio.up(acks=0)
+            written, is_over = 0, asyncio.Event()
+
+            async def write() -> None:
+                nonlocal written
+                while not is_over.is_set():
+                    written += 1
+                    await trio[A].app(insert(written), within_s=5)
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(write())
+                for _ in range(3):
+                    for node in (B, C):
+                        await trio[node].engine.follow(A, Epoch(1), acknowledge=True)
+                    await trio[A].until(lambda seen: seen.sending.acknowledging_count == 2)
+                    await trio[A].engine.set_acks(1)
+                    before = written
+                    async with asyncio.timeout(10):
+                        while written < before + 5:
+                            await asyncio.sleep(0.01)
+                    for node in (B, C):
+                        await trio[node].engine.follow(A, Epoch(1), acknowledge=False)
+                    await trio[A].engine.set_acks(0, may_release=True)
+                is_over.set()
+            await trio.caught_up(A, B, C)
+            assert await trio[B].number("SELECT COUNT(*) FROM shop.t") == written
+
+    run(story())
+
+
+def test_a_stranger_that_acknowledges_is_seen_and_cut_and_one_that_reads_is_only_seen(
+    trio: Trio,
+) -> None:
+    async def story() -> None:
+        async with trio:
+            await trio.start()
+            await trio.lead(A, 1, B)
+            await trio[A].sql(STRAY)
+            await trio[A].sql("GRANT REPLICATION SLAVE ON *.* TO stray@'%'")
+            where = trio[A].settings.peers[A]
+            await trio[C].sql("SET GLOBAL rpl_semi_sync_slave_enabled = 1")
+            await trio[C].sql(
+                f"CHANGE MASTER TO MASTER_HOST = '{where.host}', MASTER_PORT = {where.port},"
+                " MASTER_USER = 'stray', MASTER_PASSWORD = 'stray', MASTER_CONNECT_RETRY = 60"
+            )
+            await trio[C].sql("START SLAVE")
+            seen = await trio[A].until(lambda seen: seen.sending.acknowledging_count == 2)
+            assert seen.sending.strangers == {"stray"}
+            assert seen.sending.receivers == {B}
+            assert dict(seen.sending.connections) == {B: 1}
+            await trio[A].engine.cut_strangers()
+            seen = await trio[A].until(lambda seen: seen.sending.acknowledging_count == 1)
+            assert seen.sending.strangers == frozenset()
+            assert seen.sending.receivers == {B}
+
+    run(story())
