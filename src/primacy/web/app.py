@@ -99,7 +99,7 @@ class Api:
         self._metrics_until_s = float("-inf")
 
     def application(self) -> Starlette:
-        return Starlette(
+        application = Starlette(
             routes=[
                 Route(path, endpoint, methods=list(methods))
                 for path, (methods, endpoint) in self.routes().items()
@@ -110,6 +110,8 @@ class Api:
                 Exception: self._of_bug,
             },
         )
+        application.router.redirect_slashes = False  # A redirect would go where Host says.
+        return application
 
     def routes(self) -> dict[str, tuple[Sequence[str], Endpoint]]:
         """Path -> methods, and what answers them."""
@@ -135,7 +137,7 @@ class Api:
     # ---- for load balancers and monitors
 
     async def health(self, request: Request) -> Response:
-        check = PATHS[request.url.path]
+        check = PATHS[_path(request)]
         lag = _lag(request)
         mode = _mode(request)
         needs_member = check is Check.LIVENESS and self._look.is_witness
@@ -204,12 +206,13 @@ class Api:
 
     async def _body(self, request: Request, kind: type[B]) -> B:
         """The body of somebody who may ask for changes."""
-        refusal = self._access.refusal(request.headers.get("authorization"))
+        headers = request.headers
+        refusal = self._access.refusal(headers.get("authorization"), headers.get("host"))
         if refusal is not None:
             status, error, hint = refusal
-            self._events(Event("api-refused", {"path": request.url.path, "reason": error}))
+            self._events(Event("api-refused", {"path": _path(request), "reason": error}))
             raise _Refused(status, error, hint)
-        if request.headers.get("content-type", "").split(";")[0].strip().lower() != JSON:
+        if headers.get("content-type", "").split(";")[0].strip().lower() != JSON:
             # A page in somebody's browser can send other kinds to loopback, and not this one.
             raise _Refused(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -222,7 +225,7 @@ class Api:
             raise Rejected(f"the body cannot be used: {error}", hint="See /openapi.json.") from None
 
     def _of_bug(self, request: Request, error: Exception) -> Response:
-        self._events(Event("api-failed", {"path": request.url.path, "reason": repr(error)}))
+        self._events(Event("api-failed", {"path": _path(request), "reason": repr(error)}))
         problem = Problem(
             error=f"this is a bug in primacy: {type(error).__name__}: {error}",
             hint="The agent's log has an api-failed event for it.",
@@ -290,6 +293,12 @@ def _of_http_error(_request: Request, error: Exception) -> Response:
     response = _json(Problem(error=error.detail, hint=hint), HTTPStatus(error.status_code))
     response.headers.update(error.headers or {})
     return response
+
+
+def _path(request: Request) -> str:
+    """Of the request line alone: `request.url` would also read what the Host header says."""
+    path: str = request.scope["path"]
+    return path
 
 
 def _lag(request: Request) -> LagMax | None:

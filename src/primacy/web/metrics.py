@@ -219,11 +219,22 @@ def _of_view(make: _Maker, view: View) -> Iterator[Metric]:
         "1 while writes are acknowledged although no replica holds them.",
         None if record is None else float(record.is_degraded),
     )
+    yield from _of_peers(make, view)
+
+
+def _of_peers(make: _Maker, view: View) -> Iterator[Metric]:
+    store = view.store
     yield make.gauges(
         "peer_silent_seconds",
         "Since the status of each node last changed in this view.",
         ("peer",),
         [((peer,), silent_s) for peer, silent_s in sorted(store.silent_for_s.items())],
+    )
+    yield make.gauges(
+        "peer_suspicion",
+        "How certain it is that each node has gone (phi); above the policy's bound it is silent.",
+        ("peer",),
+        [((peer,), phi) for peer, phi in sorted(store.suspicion.items())],
     )
     yield make.gauges(
         "diverged_transactions",

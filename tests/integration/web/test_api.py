@@ -68,6 +68,12 @@ def test_a_lag_or_mode_that_is_nonsense_is_refused(served: Served) -> None:
     assert served.ask("/replica?lag=10MB").status == 503
 
 
+def test_a_host_header_that_is_nonsense_changes_no_answer(served: Served) -> None:
+    for name in ("[", "x:y:z", "::", "a b", "http://"):
+        for path, status in (("/primary", 503), ("/status", 200), ("/status/", 404)):
+            assert served.ask(path, headers={"Host": name}).status == status, (name, path)
+
+
 # ---- reading
 
 
@@ -183,6 +189,22 @@ def test_a_page_in_a_browser_cannot_ask(served: Served) -> None:
         assert said.status == 415
 
 
+def test_a_name_that_leads_to_loopback_cannot_ask_without_a_token(served: Served) -> None:
+    """What a page whose own name was pointed to this host can send."""
+    for name, status in (
+        ("evil.example", 403),
+        ("evil.example:7104", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("[", 403),
+        ("localhost:7104", 200),
+        ("127.0.0.2", 200),
+        ("[::1]:7104", 200),
+    ):
+        headers = {"Host": name}
+        said = served.ask("/resume", method="POST", body={}, headers=headers)
+        assert said.status == status, name
+
+
 # ---- who may
 
 
@@ -240,7 +262,7 @@ def answers(served: Served) -> bool:
 
 def test_whoever_is_slow_is_cut_and_keeps_nobody_out_for_long(served: Served) -> None:
     """Connections that say nothing, half a head, or half a body; and more of them than may be."""
-    head = "POST /pause HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = "POST /pause HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with served.connect() as late_body, served.connect() as quiet, served.connect() as late_head:
         late_body.sendall(f"{head}Content-Length: 10\r\n\r\n{{".encode())
         late_head.sendall(b"GET / HTTP/1.1\r\n")

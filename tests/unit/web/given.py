@@ -69,6 +69,7 @@ def store_view(**changes: Any) -> StoreView:  # Any: as above.
         durability=DURABILITY,
         nodes={A: primary, B: NodeStatus(node=B, state="running", diverged_count=3)},
         silent_for_s={A: 0.2, B: 0.1},
+        suspicion={A: 0.5},
     )
     return replace(seen, **changes)
 

@@ -61,6 +61,7 @@ def test_a_primary() -> None:
         "primacy_sync_set_size": 1,
         "primacy_sync_set_member{member=b}": 1,
         "primacy_degraded": 0,
+        "primacy_peer_suspicion{peer=a}": 0.5,
         "primacy_diverged_transactions{peer=b}": 3,
         "primacy_loop_stalls_total": 2,
         "primacy_store_log_write_seconds_sum": 0.5,
