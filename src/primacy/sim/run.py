@@ -4,6 +4,7 @@ Two phases. In the first anything may happen, and nothing may break. In the seco
 repaired, and within `CONVERGE_WITHIN_S` a client must get a write acknowledged: no dead end.
 """
 
+import asyncio
 import multiprocessing
 import os
 import time
@@ -19,6 +20,7 @@ from primacy.errors import InvariantBroken, PrimacyError
 from primacy.model import NodeId
 from primacy.replication.records import SWITCHOVER_KEY, SwitchoverRequest, encoded
 from primacy.sim.choices import Choices, Chooser, narrowed
+from primacy.sim.contest import Contest
 from primacy.sim.faults import Faults
 from primacy.sim.invariants import Invariants
 from primacy.sim.loop import SimClock, new_loop
@@ -28,8 +30,9 @@ from primacy.sim.node import Node, Parts
 from primacy.sim.settings import Setup, draw
 from primacy.sim.store_client import SimStore
 from primacy.sim.trace import Trace
+from primacy.sim.windows import Histories
 from primacy.sim.workload import CLIENT_HOST, DirectWriter, Uids, Writer, write_once
-from primacy.sim.world import NodeClock, World
+from primacy.sim.world import NodeClock, Process, World
 
 CALM_SHARE = 0.75
 """Of a run's duration faults strike; the rest is calm."""
@@ -39,8 +42,13 @@ CONVERGE_WITHIN_S = 150.0
 
 ROUTED_WRITERS = 3
 
+CONTESTED_NODES = 3
+"""Beside so many nodes a client of the store sits; one more is outside."""
+
 NUMBERS = "numbers"
 """The client that writes numbered keys into the store, each once."""
+
+NUMBERS_EVERY_S = 0.45
 
 EXPECTED = (
     "store election",
@@ -61,6 +69,9 @@ EXPECTED = (
     "store snapshot installed",
     "message lost in a cut",
     "message repeated",
+    "window of a store history",
+    "window with operations at a time",
+    "window after a lost answer",
 )
 """What a large budget of runs must have seen at least once."""
 
@@ -225,7 +236,7 @@ class Run:
             ask_switchover=self._ask_switchover,
         )
         self._requests = 0
-        self._chooser.check_clients([each.name for each in self._all_writers()] + [NUMBERS])
+        self._add_contest()
 
     def _add_writers(self, data: list[Node]) -> None:
         setup, world = self.setup, self.world
@@ -253,6 +264,18 @@ class Run:
             for node in data
         ]
 
+    def _add_contest(self) -> None:
+        setup, world = self.setup, self.world
+        self._contest = Contest(
+            world,
+            [*setup.nodes[:CONTESTED_NODES], NodeId(CLIENT_HOST)],
+            histories=Histories(lambda: world.now_s, self.trace.sometimes),
+            new_store=self._new_store,
+            on_end=self._client_ended,
+        )
+        writers = [each.name for each in self._all_writers()]
+        self._chooser.check_clients([*writers, NUMBERS, *self._contest.names])
+
     def go(self, duration_s: float, *, until_s: float | None = None) -> Verdict:
         """Both phases, or only up to `until_s`. What the choices say goes before `duration_s`."""
         told = self._chooser.told
@@ -267,6 +290,7 @@ class Run:
                 self._advance(end_s)
             if until_s is None and (told is None or told.is_converging):
                 self._converge(heal_at_s)
+            self._contest.histories.close()
         except InvariantBroken as broken:
             self.invariants.stop(broken)
         except Exception as error:  # noqa: BLE001  # Whatever breaks is the verdict of this seed.
@@ -275,6 +299,7 @@ class Run:
         verdict = self._verdict(duration_s, heal_at_s)
         for node in self.nodes.values():
             node.abandon()
+        self._contest.abandon()
         self._loop.abandon()
         return verdict
 
@@ -308,22 +333,34 @@ class Run:
             if start_s is not None:
                 writer.start(start_s)
         self._loop = new_loop(self.world, self.client)
-        self._loop.run_inside(self._start_store_client)
+        self._store = self._new_store(NodeId(CLIENT_HOST), self.client)
+        if self._chooser.start_of(NUMBERS, 0.0) is not None:
+            self._loop.run_inside(self._start_numbers)
+        self._contest.start(self._chooser.start_of)
         self.faults.start()
 
-    def _start_store_client(self) -> None:
-        clock = SimClock(self.world, self.client)
-        self._store = SimStore(
-            NodeId(CLIENT_HOST),
+    def _new_store(self, node: NodeId, process: Process) -> SimStore:
+        return SimStore(
+            node,
             self.world,
             self.network,
-            {name: node.member for name, node in self.nodes.items()},
-            process=self.client,
+            {name: each.member for name, each in self.nodes.items()},
+            process=process,
             history=self.invariants.store,
         )
-        if self._chooser.start_of(NUMBERS, 0.0) is not None:
-            task = self._loop.create_task(write_once(self._store, clock, "client", 0.3))
-            task.add_done_callback(lambda done: done.exception())
+
+    def _start_numbers(self) -> None:
+        clock = SimClock(self.world, self.client)
+        task = self._loop.create_task(write_once(self._store, clock, "client", NUMBERS_EVERY_S))
+        task.add_done_callback(self._client_ended)
+
+    def _client_ended(self, task: "asyncio.Task[None]") -> None:
+        """What a client found out by its answers is the verdict of the run."""
+        error = task.exception()
+        if isinstance(error, InvariantBroken):
+            self.invariants.stop(error)
+        elif error is not None:
+            self.invariants.fail("no-exception", f"a client ended: {error!r}")
 
     def _advance(self, until_s: float) -> None:
         self.world.run(until_s=until_s)
@@ -357,7 +394,7 @@ class Run:
 
         def ask() -> None:
             task = self._loop.create_task(self._put(SWITCHOVER_KEY, encoded(request)))
-            task.add_done_callback(lambda done: done.exception())
+            task.add_done_callback(self._client_ended)
 
         self._loop.run_inside(ask)
 
