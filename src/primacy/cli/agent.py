@@ -31,6 +31,7 @@ from primacy.coordination.embedded.server import StoreServer
 from primacy.engines.mariadb.process import SEARCH_PATH
 from primacy.errors import PrimacyError
 from primacy.model import NodeId
+from primacy.runtime.files import DiskFull
 from primacy.runtime.launching import Launch, launch
 from primacy.runtime.processes import Watched, reap, watch
 from primacy.telemetry import Counted, Event, Sink
@@ -44,6 +45,8 @@ loop waits for it. Python's own 5 ms add up over the steps of one renewal."""
 
 ROUTER_AGAIN_AFTER_S = 0.5
 """A router that exits is started again after this long."""
+STORE_AGAIN_AFTER_S = 1.0
+"""A member of the store whose disk was full looks for space after this long."""
 
 
 def run_node(
@@ -99,8 +102,10 @@ async def _node(parts: Parts, life: Life) -> None:
     parts = replace(parts, events=counted)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         server = store_server(parts)
-        tasks.create_task(server.run(), name="store")
-        store = await stack.enter_async_context(store_client(parts.config, parts.clock))
+        tasks.create_task(_keep_store(server, parts), name="store")
+        store = await stack.enter_async_context(
+            store_client(parts.config, parts.clock, near=parts.node)
+        )
         keeper = RouterKeeper(parts)
         tasks.create_task(keeper.run(), name="router-keeper")
         if parts.node in parts.config.data_nodes:
@@ -121,8 +126,27 @@ async def _api(parts: Parts, server: StoreServer, window: Window, counted: Count
     await http.api_server(parts, window=window, server=server, counted=counted).run()
 
 
+async def _keep_store(server: StoreServer, parts: Parts) -> None:
+    """This host's member of the store. While its disk is full it is no member, and the brain goes
+    on with the others: it has to end what this host leads, and to say why."""
+    while True:
+        try:
+            await server.run()
+        except* DiskFull as full:
+            reason = str(leaf_of(full))
+            parts.events(Event("store-stopped", {"node": parts.node, "reason": reason}))
+        await parts.clock.sleep(STORE_AGAIN_AFTER_S)
+
+
+def leaf_of(error: BaseException) -> BaseException:
+    """The first error of a group of groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 async def _router(parts: Parts) -> None:
-    async with store_client(parts.config, parts.clock) as store:
+    async with store_client(parts.config, parts.clock, near=parts.node) as store:
         await router_of(parts, store).run()
 
 
@@ -193,7 +217,8 @@ def pid_file(path: Path) -> Iterator[None]:
 
 
 def event_sink(clock: Clock, node: NodeId, *, is_json: bool) -> Sink:
-    """One line per event on standard error."""
+    """One line per event on standard error. A line for which there is no space is left out: the
+    host goes on."""
 
     def write(event: Event) -> None:
         wall_s = clock.wall_s()
@@ -202,6 +227,7 @@ def event_sink(clock: Clock, node: NodeId, *, is_json: bool) -> Sink:
             line = msgspec.json.encode(fields).decode()
         else:
             line = f"{wall_s:.3f} {node} {event}"
-        sys.stderr.write(line + "\n")
+        with contextlib.suppress(OSError):
+            sys.stderr.write(line + "\n")
 
     return write

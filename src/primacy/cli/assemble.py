@@ -1,6 +1,8 @@
 """From a configuration to running objects: every constructor call, as a parts list."""
 
+import ipaddress
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -16,10 +18,15 @@ from primacy.cluster.showing import Window
 from primacy.config import Config
 from primacy.consensus.raft.node import Timing
 from primacy.coordination.api import Store
-from primacy.coordination.embedded.client import StoreClient
+from primacy.coordination.embedded.client import ATTEMPT_S, StoreClient
 from primacy.coordination.embedded.server import StoreServer, StoreSettings
 from primacy.engines.mariadb.engine import MariaDbEngine
-from primacy.engines.mariadb.settings import MariaDbSettings, Programs
+from primacy.engines.mariadb.settings import (
+    PROXY_NETWORKS,
+    MariaDbSettings,
+    Programs,
+)
+from primacy.engines.mariadb.settings import Timing as EngineTiming
 from primacy.errors import Rejected
 from primacy.model import NodeId
 from primacy.routing.doors import DoorLimits
@@ -28,6 +35,12 @@ from primacy.routing.route import RoutePolicy
 from primacy.routing.router import Router, RouterSettings
 from primacy.routing.session import Permits
 from primacy.telemetry import Sink
+
+ATTEMPTS_PER_LEASE = 4
+"""A member of the store that froze or was cut off must not use up a lease by its silence."""
+
+HEALTH_SHARE = 0.4
+"""Of the lease: how long a server may be silent before it counts as hung."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +100,23 @@ def mariadb_settings(config: Config, node: NodeId) -> MariaDbSettings:
         ),
         clone_from_primary_mb_s=mariadb.clone_mb_s,
         buffer_pool_bytes=mariadb.innodb_buffer_pool_mb << 20,
+        proxy_networks=tuple(dict.fromkeys((*PROXY_NETWORKS, *_networks_of(own.host)))),
         further={name: str(value) for name, value in mariadb.settings.items()},
+        timing=EngineTiming(
+            health_s=min(EngineTiming().health_s, HEALTH_SHARE * config.lease_ttl_s)
+        ),
     )
+
+
+def _networks_of(host: str) -> list[str]:
+    """The addresses from which this host's router reaches the server on the same host. A name that
+    has none is the preflight's business: the server could not be bound to it either."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    addresses = {ipaddress.ip_address(str(entry[4][0])) for entry in found}
+    return [f"{each}/{each.max_prefixlen}" for each in sorted(addresses, key=str)]
 
 
 def store_server(parts: Parts) -> StoreServer:
@@ -144,9 +172,15 @@ def chance() -> random.Random:
     return random.Random()
 
 
-def store_client(config: Config, clock: Clock) -> StoreClient:
-    addresses = {name: config.node(name).store for name in config.members}
-    return StoreClient(addresses, clock, random.Random())
+def store_client(config: Config, clock: Clock, *, near: NodeId) -> StoreClient:
+    """Of an agent or a router on the host of `near`."""
+    return StoreClient(
+        {name: config.node(name).store for name in config.members},
+        clock,
+        chance(),
+        attempt_s=min(ATTEMPT_S, config.lease_ttl_s / ATTEMPTS_PER_LEASE),
+        near=near,
+    )
 
 
 def hooks_of(parts: Parts) -> Hooks:

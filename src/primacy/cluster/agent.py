@@ -15,7 +15,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from primacy.clock import Clock
-from primacy.cluster.actions import Action, AnyAction, Clone, Drain, Follow, Plan, Salvage, wait
+from primacy.cluster.actions import (
+    Action,
+    AnyAction,
+    Clone,
+    Drain,
+    Follow,
+    Plan,
+    Salvage,
+    wait,
+)
 from primacy.cluster.holding import Holding
 from primacy.cluster.perform import Hands
 from primacy.cluster.plan import plan
@@ -118,7 +127,9 @@ class Agent:
         self._is_eager = False
         self._eager_since_s: float | None = None
         self._failures: dict[str, tuple[int, float]] = {}
-        """Of each kind of action: failures in a row, and when it may be tried again."""
+        """Of each kind of action: failures in a row under the present premise, and when it may be
+        tried again."""
+        self._premise: tuple[object, ...] = ()
 
     async def run(self) -> None:
         """Errors: only what no retry can mend (`Rejected`, `InvariantBroken`)."""
@@ -244,7 +255,7 @@ class Agent:
         now_s = self._clock.now_s()
         store = self._records.view(now_s, self._clock.wall_s())
         age_s = now_s - self._confirmed_at_s
-        return self._sight.view(
+        view = self._sight.view(
             store,
             now_s,
             lease=self._holding.view(store),
@@ -252,6 +263,7 @@ class Agent:
             is_store_current=self._is_loaded and age_s <= self._policy.lease_ttl_s,
             wall_s=self._clock.wall_s(),
         )
+        return replace(view, failures={name: count for name, (count, _) in self._failures.items()})
 
     def _shown(self) -> Shown:
         return Shown(
@@ -269,6 +281,9 @@ class Agent:
             self._wake.clear()
             view = self._view()
             decided = plan(view, self._policy)
+            if (premise := _premise(view)) != self._premise:
+                self._premise = premise
+                self._failures.clear()  # Against another primary anything may go through.
             self._acting = Acting(
                 durability=view.store.durability_mod,
                 policy=view.store.policy_mod,
@@ -332,6 +347,8 @@ class Agent:
             else:
                 await self._act_unless_fallen(step.action, view)
             self._failures.pop(type(step.action).__name__, None)
+            if isinstance(step.action, Clone):
+                self._failures.clear()  # Those of the data that was set aside.
         except PrimacyError as error:
             self._failed(step.action, error)
         await self._observe_once()

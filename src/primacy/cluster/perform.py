@@ -32,7 +32,7 @@ from primacy.cluster.view import Transition, View
 from primacy.cluster.viewing import Records, Sight
 from primacy.coordination.api import Store, Txn
 from primacy.engines.api import Engine, Guardian, Progress
-from primacy.errors import Conflict
+from primacy.errors import Conflict, Unavailable
 from primacy.model import Epoch, Incarnation, Position, Revision
 from primacy.replication.records import BranchRecord
 from primacy.telemetry import Event, Sink
@@ -74,7 +74,7 @@ class Hands:
         """Of a long action, for `status`."""
 
     async def perform(self, action: do.AnyAction, view: View) -> None:
-        """Errors: those of the engine and the store."""
+        """Errors: those of the engine and the store. A disk that refuses is `Unavailable`."""
         handlers: dict[type[do.Action], Callable[[Any, View], Awaitable[None]]] = {
             do.Initialise: self._initialise,
             do.Start: self._start,
@@ -112,8 +112,16 @@ class Hands:
             do.StopDatabase: self._stop_database,
             do.RestartAgent: self._restart_agent,
         }
-        with self.steps.measure(type(action).__name__):
-            await handlers[type(action)](action, view)
+        name = type(action).__name__
+        with self.steps.measure(name):
+            try:
+                await handlers[type(action)](action, view)
+            except OSError as error:
+                where = f" ({error.filename})" if error.filename else ""
+                raise Unavailable(
+                    f"{name}: the system refused: {error.strerror or error}{where}",
+                    hint="Look at the disk: space, permissions, errors. It is tried again.",
+                ) from error
 
     # ---- the server's life
 

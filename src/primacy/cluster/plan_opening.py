@@ -25,7 +25,7 @@ from primacy.cluster.actions import (
 )
 from primacy.cluster.members import is_known_silent, may_acknowledge, member_of
 from primacy.cluster.policy import Policy
-from primacy.cluster.view import View
+from primacy.cluster.view import DISK_FULL, View
 from primacy.engines.api import ServerState
 from primacy.model import Epoch, Incarnation, Member, NodeId, Position
 from primacy.replication.records import DurabilityRecord
@@ -38,6 +38,8 @@ def plan_opening(view: View, policy: Policy) -> Plan:
     lacking = make_able(view, policy, record.epoch)
     if lacking is not None:
         return lacking
+    if view.engine.is_disk_full:
+        return act(GiveUp(epoch=record.epoch, reason=f"{DISK_FULL}: it cannot open an epoch"))
     if view.engine.needs_salvage:
         return act(Salvage(reason="received data that only the relay log holds comes first"))
     if view.engine.applied < view.engine.received:

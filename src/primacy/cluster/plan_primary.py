@@ -22,18 +22,15 @@ from primacy.cluster.plan_opening import make_able
 from primacy.cluster.plan_sync_set import carry_on, resend, steer
 from primacy.cluster.plan_task import plan_task
 from primacy.cluster.policy import Policy
-from primacy.cluster.view import View
+from primacy.cluster.view import DISK_FULL, View
 from primacy.model import NodeId
-from primacy.replication.durability import shown
+from primacy.replication.durability import seals_needed, shown
 from primacy.replication.records import (
     FAILOVER_KEY,
     SWITCHOVER_KEY,
     DurabilityRecord,
     NodeStatus,
 )
-
-STUCK_AFTER_S = 3.0
-"""Far longer than an acknowledgement of what is already held can be on its way."""
 
 
 def plan_primary(view: View, policy: Policy) -> Plan:
@@ -43,9 +40,9 @@ def plan_primary(view: View, policy: Policy) -> Plan:
     lacking = make_able(view, policy, record.epoch)
     if lacking is not None:
         return lacking
-    stuck = _stuck(view, record)
-    if stuck:
-        return act(GiveUp(epoch=record.epoch, reason=stuck))
+    hopeless = _stuck(view, policy, record) or _full(view, record)
+    if hopeless:
+        return act(GiveUp(epoch=record.epoch, reason=hopeless))
     if view.transition is not None and view.transition.is_sent:
         return resend(view.transition)
     if view.engine.sending.acks < record.acks:
@@ -117,13 +114,13 @@ def _void_request(view: View, record: DurabilityRecord) -> Plan | None:
     return None
 
 
-def _stuck(view: View, record: DurabilityRecord) -> str:
+def _stuck(view: View, policy: Policy, record: DurabilityRecord) -> str:
     """Commits wait for acknowledgements that will not come, although everything is held.
 
     A MariaDB replica that received a commit before it began to acknowledge never acknowledges it,
     and while that commit waits no later one reaches the log. Whoever takes over holds it.
     """
-    if not view.engine.sending.waiting_commits or view.blocked_for_s < STUCK_AFTER_S:
+    if not view.engine.sending.waiting_commits or view.blocked_for_s < policy.stuck_after_s:
         return ""
     holders = [
         each.node
@@ -137,6 +134,15 @@ def _stuck(view: View, record: DurabilityRecord) -> str:
         f"commits have waited for {view.blocked_for_s:.1f} s although {', '.join(holders)} hold(s)"
         " everything: the acknowledgement was lost and will not come"
     )
+
+
+def _full(view: View, record: DurabilityRecord) -> str:
+    """Its disk takes no more writes, and enough members are there to go on without it."""
+    able = [each.node for each in record.members if acknowledges(view, record, each)]
+    is_replaceable = record.acks > 0 and len(able) >= seals_needed(len(record.members), record.acks)
+    if not view.engine.is_disk_full or not is_replaceable:
+        return ""
+    return f"{DISK_FULL}: {', '.join(able)} can go on"
 
 
 # ---- a planned hand-over

@@ -24,6 +24,10 @@ CUT_NAMED_AFTER_TTLS = 2.0
 its own tail is cut to do so. The winner holds all that was acknowledged; what ends with the cut is
 only this node's way back by rule 5(a), should the winner's disk die before its record stands."""
 
+HOPELESS_STARTS = 10
+"""A server that could not start so often in a row, over half a minute of growing pauses, is given
+up: its data is set aside and cloned anew, unless the durability record counts on it."""
+
 TORN = "a rewind of its data did not come to its end"
 
 
@@ -47,6 +51,9 @@ def plan_rejoin(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
         )
     if is_to_be_copied(view):
         return plan_clone(view, policy, record, "a new copy was asked for")
+    failed_starts = view.failures.get(Start.__name__, 0)
+    if failed_starts >= HOPELESS_STARTS and is_spare(view, record):
+        return plan_clone(view, policy, record, f"its server could not start {failed_starts} times")
     if found.count == 0 and found.is_certain:
         return act(Start(as_primary=True, reason="its log is a part of the new history: no cut"))
     durability = view.store.durability
@@ -67,6 +74,16 @@ def plan_rejoin(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
             reason=f"{found.count} transaction(s) that the new history has not are saved; what"
             " was not committed of them is cut",
         )
+    )
+
+
+def is_spare(view: View, record: PrimaryRecord) -> bool:
+    """The record of the primary's own epoch stands and does not count on this node's data."""
+    durability = view.store.durability
+    return (
+        durability is not None
+        and durability.epoch == record.epoch
+        and not durability.names(view.node, view.incarnation)
     )
 
 

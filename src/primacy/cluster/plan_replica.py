@@ -22,16 +22,19 @@ from primacy.cluster.actions import (
     act,
     wait,
 )
-from primacy.cluster.plan_rejoin import TORN, plan_clone, plan_diverged, plan_rejoin
+from primacy.cluster.plan_rejoin import TORN, is_spare, plan_clone, plan_diverged, plan_rejoin
 from primacy.cluster.plan_task import is_to_be_copied, plan_task
 from primacy.cluster.policy import Policy
-from primacy.cluster.view import View, is_silent
+from primacy.cluster.view import DISK_FULL, View, is_silent
 from primacy.engines.api import ServerState
 from primacy.model import Epoch, Position
 from primacy.replication.records import PrimaryRecord
 
 ERROR_CONFIRMED_AFTER_S = 1.0
 """An applier that shows an error for this long is broken: a first sample may be an old one."""
+
+HOPELESS_SALVAGES = 3
+"""A relay log that cannot be applied so often is of no use: its rows meet others in the tables."""
 
 
 def plan_replica(view: View, policy: Policy) -> Plan:
@@ -41,6 +44,8 @@ def plan_replica(view: View, policy: Policy) -> Plan:
     ending = _end_old_epoch(view, record)
     if ending is not None:
         return ending
+    if view.engine.is_disk_full:
+        return wait(f"{DISK_FULL}: it follows {record.node} again once there is space")
     step = _unless_paused(view, _next(view, policy, record))
     task = plan_task(view) if step.action is None else None
     return task or step
@@ -96,9 +101,15 @@ def _unless_paused(view: View, step: Plan) -> Plan:
     return wait(f"paused: no rejoins; then: {step.reason}")
 
 
+def _salvage(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
+    if view.failures.get(Salvage.__name__, 0) >= HOPELESS_SALVAGES and is_spare(view, record):
+        return plan_clone(view, policy, record, "what its relay log holds cannot be applied")
+    return act(Salvage(reason="received data that only the relay log holds comes first"))
+
+
 def _run_as_replica(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
     if view.engine.needs_salvage:
-        return act(Salvage(reason="received data that only the relay log holds comes first"))
+        return _salvage(view, policy, record)
     taking_over = _take_over(view, policy, record)
     if taking_over is not None:
         return taking_over

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from primacy.cluster.actions import Claim, Initialise, Plan, Seal, act, wait
 from primacy.cluster.policy import Policy, back_off_s
-from primacy.cluster.view import View, is_silent
+from primacy.cluster.view import DISK_FULL, View, is_silent
 from primacy.engines.api import ServerState
 from primacy.model import ORIGIN, Epoch, NodeId, Revision
 from primacy.replication.durability import (
@@ -194,7 +194,9 @@ def _nodes_to_be_sealed(view: View, policy: Policy) -> tuple[NodeId, ...]:
 
 
 def _claim(view: View, policy: Policy, claim: Claim) -> Plan:
-    """The last gate before a claim: the back-off against flapping."""
+    """The last gates before a claim: space to lead, and the back-off against flapping."""
+    if view.engine.is_disk_full:
+        return wait(f"{DISK_FULL}: it claims nothing")
     pause_s = back_off_s(
         view.store.recent_failover_count, free_count=policy.failovers_before_back_off
     )

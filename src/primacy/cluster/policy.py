@@ -85,6 +85,11 @@ class Policy:
         return self.lease_ttl_s
 
     @property
+    def stuck_after_s(self) -> float:
+        """Far longer than an acknowledgement of what is already held can be on its way."""
+        return max(1.0, self.lease_ttl_s / 2)
+
+    @property
     def tie_wait_s(self) -> float:
         """How long an equally advanced node with an earlier name goes first."""
         return self.lease_ttl_s / 2

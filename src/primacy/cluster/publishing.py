@@ -143,6 +143,7 @@ def status_of(view: View, acting: Acting) -> NodeStatus:
         donor=acting.donor,
         error=engine.replication.error,
         is_diverged=engine.replication.is_diverged,
+        is_disk_full=engine.is_disk_full,
         is_cut=engine.is_cut,
         waiting_commits=engine.sending.waiting_commits,
         heartbeat=engine.heartbeat,

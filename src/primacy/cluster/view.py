@@ -24,6 +24,9 @@ from primacy.replication.records import (
     SwitchoverRequest,
 )
 
+DISK_FULL = "the disk of this node is full"
+"""In reasons: the first thing that whoever is on call wants to read."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreView:
@@ -123,6 +126,8 @@ class View:
     """By the epoch whose branch they were compared with: what `save_diverged` found here."""
     state_for_s: float = 0.0
     """How long the engine has been in its present state."""
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Of each kind of action that failed when it was last tried: how often in a row."""
     error_for_s: float = 0.0
     """How long replication has shown an error."""
     blocked_for_s: float = 0.0

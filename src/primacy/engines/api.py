@@ -96,6 +96,8 @@ class Observation:
     """A rewind has begun and not ended: only a clone makes something of these data again."""
     has_old_data: bool = False
     """A data directory kept aside by a clone: `forget_old_data` removes it."""
+    is_disk_full: bool = False
+    """There is no space for another write, or nearly none: this node leads nothing."""
     needs_salvage: bool = False
     """Received data that only a relay log holds: `salvage` before anything else."""
     heartbeat: int = 0

@@ -120,6 +120,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     know that it is out can acknowledge nothing by an older belief."""
     error: str | None = None
     is_diverged: bool = False
+    is_disk_full: bool = False
     is_cut: bool = False
     waiting_commits: int = 0
     heartbeat: int = 0
@@ -156,6 +157,7 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
             and self.is_receiving
             and self.is_applying
             and self.error is None
+            and not self.is_disk_full
         )
 
 

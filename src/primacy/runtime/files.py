@@ -1,11 +1,24 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from primacy.errors import Unavailable
+
 PRIVATE = 0o600
 """Readable by their owner only."""
+
+
+class DiskFull(Unavailable):
+    """There was no space, and nothing that was written before is in doubt. With space it goes on
+    from what the disk holds."""
+
+
+def is_full(error: OSError) -> bool:
+    """No block, or no quota, is left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def replace_file(path: Path, pieces: Iterable[bytes]) -> None:

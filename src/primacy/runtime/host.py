@@ -5,7 +5,7 @@ Promises  One task owns the machine: `step` never runs twice at once. Effects ar
 Assumes   `on_effect` returns soon. The owner has opened the transport and the storage, and closes
           them after `run`.
 Does not  Go on when the disk fails: `run` raises (inside an ExceptionGroup), and the process must
-          stop.
+          stop; where it is only full (`DiskFull`), storage and machine may be made anew from it.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ from primacy.consensus.machine import (
 )
 from primacy.errors import Rejected, Unavailable
 from primacy.model import NodeId, Term
+from primacy.runtime.files import DiskFull, is_full
 from primacy.runtime.stalls import StallMeter
 from primacy.runtime.storage import MemberStorage
 from primacy.runtime.tcp import TcpTransport
@@ -230,7 +231,8 @@ class MachineHost(Generic[M, E, F]):
         try:
             await self._storage.save_snapshot(meta, pieces, self._clock)
         except OSError as error:
-            raise Unavailable(
+            kind = DiskFull if is_full(error) else Unavailable
+            raise kind(
                 f"snapshot {meta.index} could not be written: {error}",
                 hint="This member stops. Look at the disk (space, errors), then start it again.",
             ) from error

@@ -24,7 +24,7 @@ from primacy.consensus.machine import Persist, SnapshotMeta
 from primacy.consensus.raft.core import Restored
 from primacy.errors import Conflict, Corrupt, Rejected
 from primacy.model import NodeId
-from primacy.runtime.files import replace_file
+from primacy.runtime.files import DiskFull, is_full, replace_file
 from primacy.runtime.snapshots import SnapshotStore
 from primacy.runtime.wal import Image, Wal, segment_numbers, segment_path
 from primacy.telemetry import Event, Sink
@@ -71,7 +71,7 @@ class MemberStorage:
         sink: Sink = telemetry.ignore,
     ) -> "MemberStorage":
         """Create or recover. Blocks. `Rejected` for another's directory or one that cannot be
-        used, `Conflict` while another process has it, `Corrupt` for damage."""
+        used, `Conflict` while another process has it, `Corrupt` for damage, `DiskFull`."""
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with contextlib.ExitStack() as undo:
@@ -82,6 +82,11 @@ class MemberStorage:
                 restored = _restored(opened, sink)
                 undo.pop_all()
         except OSError as error:
+            if is_full(error):
+                raise DiskFull(
+                    f"no space in {directory}: {error}",
+                    hint="This member stands aside until there is space. Make some.",
+                ) from error
             raise Rejected(
                 f"{directory} cannot be used: {error}",
                 hint="Give this process a directory of its own that it may write to, on a disk "

@@ -5,7 +5,9 @@ Promises  A write is reported durable after `fdatasync` of everything up to it. 
           A torn tail is cut and reported; other damage is refused with file and offset.
 Assumes   One process has the directory (the identity's lock sees to that). A rename is atomic.
 Does not  Try again: after a failed write or sync it reports `Unavailable` once and does nothing
-          more, since the kernel may have dropped the pages that it could not write.
+          more, since the kernel may have dropped the pages that it could not write. Where there was
+          no space for a write it reports `DiskFull`: nothing is in doubt, and the log may be opened
+          again.
 """
 
 import os
@@ -14,7 +16,8 @@ import secrets
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
@@ -24,7 +27,7 @@ import msgspec
 from primacy import telemetry
 from primacy.consensus.machine import Entry, HardState, Persist, SnapshotMeta
 from primacy.errors import Corrupt, InvariantBroken, Unavailable
-from primacy.runtime.files import replace_file, sync_directory
+from primacy.runtime.files import DiskFull, is_full, replace_file, sync_directory
 from primacy.telemetry import Event, Sink
 
 GROUP_BYTES_MAX = 8 << 20
@@ -177,6 +180,8 @@ class Wal:
                             return
                     case _:
                         assert_never(item)
+        except DiskFull as full:
+            on_failure(full)
         except OSError as error:
             failure = Unavailable(
                 f"the write-ahead log in {self._directory} cannot be written: {error}",
@@ -213,7 +218,8 @@ class Wal:
         for write in writes:
             self.image.apply(write)
         record = _record(self._salt, writes)
-        _write_all(self._fd, record)
+        with self._needing_space():
+            _write_all(self._fd, record)
         os.fdatasync(self._fd)
         self.sync_count += 1
         self.written_bytes += len(record)
@@ -222,12 +228,27 @@ class Wal:
         if meta.index < self.image.snapshot.index:
             return  # An older snapshot was saved late; a newer one already rules.
         self.image.compact(meta, trailing=trailing)
-        fd, salt = _create_segment(self._directory, self._number + 1, self.image)
+        with self._needing_space():  # The old segment stands until the new one is whole.
+            fd, salt = _create_segment(self._directory, self._number + 1, self.image)
         os.close(self._fd)
         self._fd, self._salt = fd, salt
         self._number += 1
         numbers = segment_numbers(self._directory)
         _remove_segments(self._directory, numbers[:-1])
+
+    @contextmanager
+    def _needing_space(self) -> Iterator[None]:
+        """Around writes before a sync: what fails here for want of space leaves a torn tail, or a
+        file beside, which recovery cuts off. A *sync* that fails leaves more in doubt."""
+        try:
+            yield
+        except OSError as error:
+            if not is_full(error):
+                raise
+            raise DiskFull(
+                f"no space for the write-ahead log in {self._directory}",
+                hint="This member stands aside until there is space. Make some.",
+            ) from error
 
 
 # ---- segments -------------------------------------------------------------------------------

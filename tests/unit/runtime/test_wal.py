@@ -1,5 +1,6 @@
 """The write-ahead log on a real disk: what it recovers, what it cuts, what it refuses."""
 
+import errno
 import os
 import resource
 import threading
@@ -10,6 +11,7 @@ import pytest
 from primacy.consensus.machine import Entry, HardState, Persist, SnapshotMeta
 from primacy.errors import Corrupt, Unavailable
 from primacy.model import LogIndex, NodeId, Term
+from primacy.runtime.files import DiskFull
 from primacy.runtime.wal import Image, Wal, segment_numbers, segment_path
 from primacy.telemetry import Event
 
@@ -254,3 +256,30 @@ def test_a_write_that_fails_is_final_and_nothing_is_reported_durable_after_it(
     writer.wal.close()
     assert len(writer.failures) == 1
     assert tuple(recovered(tmp_path).entries) == entries(1, 1)
+
+
+def test_a_full_disk_leaves_no_doubt_and_the_log_goes_on_from_what_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(tmp_path)
+    writer.write(hard=HardState(term=Term(1)), entries=entries(1, 3))
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", _half_a_write)
+        writer.write(entries=entries(4, 6))
+    writer.wal.close()
+    assert isinstance(writer.failures[0], DiskFull)
+    again = Writer(tmp_path)
+    assert [each.index for each in again.wal.image.entries] == [1, 2, 3]
+    again.write(entries=entries(4, 5))
+    again.wal.close()
+    assert [each.index for each in recovered(tmp_path).entries] == [1, 2, 3, 4, 5]
+
+
+_write = os.write
+
+
+def _half_a_write(fd: int, data: memoryview) -> int:
+    """As the kernel does it: what fits is written, and the next call finds no space."""
+    if len(data) < 40:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return _write(fd, data[: len(data) // 2])

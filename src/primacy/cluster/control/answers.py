@@ -38,6 +38,7 @@ class NodeAnswer(Answer, frozen=True, kw_only=True):
     acknowledges: bool | None = None
     upstream: str | None = None
     error: str | None = None
+    is_disk_full: bool = False
     heartbeat_age_s: float | None = None
     waiting_commits: int = 0
     blocked_on: list[str] = []

@@ -314,6 +314,7 @@ def _node_answer(picture: Picture, node: NodeId) -> NodeAnswer:
         acknowledges=status.acknowledges,
         upstream=status.upstream,
         error=status.error,
+        is_disk_full=status.is_disk_full,
         heartbeat_age_s=round(status.heartbeat_age_s, 3) if status.heartbeat else None,
         waiting_commits=status.waiting_commits,
         blocked_on=list(status.blocked_on),
@@ -356,6 +357,8 @@ def _primary_health(picture: Picture, status: NodeStatus) -> str:
     if status.waiting_commits:
         waiting = _names(status.blocked_on) or "an acknowledgement"
         return f"blocked: {status.waiting_commits} writes wait for {waiting}"
+    if status.is_disk_full:
+        return "its disk is full"
     if status.is_read_only or picture.durability is None:
         return "its doors are closed"
     if picture.durability.epoch != picture.epoch:
@@ -366,6 +369,8 @@ def _primary_health(picture: Picture, status: NodeStatus) -> str:
 def _replica_health(status: NodeStatus) -> str:
     if status.is_diverged:
         return f"diverged: {status.error or 'its log is no prefix of the primary'}"
+    if status.is_disk_full:
+        return "its disk is full"
     if status.error is not None:
         return status.error
     if not status.is_receiving:

@@ -128,8 +128,10 @@ class StoreClient:
         *,
         within_s: float = WITHIN_S,
         attempt_s: float = ATTEMPT_S,
+        near: NodeId | None = None,
     ) -> None:
-        """`chance` spreads retries and watches over the members; nothing else rests on it."""
+        """`chance` spreads retries and watches over the members; nothing else rests on it. Watches
+        begin at `near`, the member on this host: no network can silence that one unnoticed."""
         if not addresses:
             raise Rejected("a store client was given no address", hint="Name at least one member.")
         self._addresses = dict(addresses)
@@ -138,6 +140,7 @@ class StoreClient:
         self._within_s = within_s
         self._attempt_s = attempt_s
         self._nodes = list(addresses)
+        self._near = near
         self._leader = chance.choice(self._nodes)
         self._connections: dict[NodeId, Connection] = {}
         self._connecting: dict[NodeId, asyncio.Lock] = {node: asyncio.Lock() for node in addresses}
@@ -324,7 +327,7 @@ class StoreClient:
     async def _batches(self, asked: WatchKeys) -> AsyncGenerator[WatchBatch, None]:
         next_revision = asked.from_revision
         delays = self._delays_s()
-        node = self._chance.choice(self._nodes)
+        node = self._near or self._chance.choice(self._nodes)
         while True:
             try:
                 connection = await connected(self._addresses[node], within_s=CONNECT_S)
@@ -354,8 +357,12 @@ class StoreClient:
     # ---- members ---------------------------------------------------------------------------
 
     async def _ask(self, node: NodeId, body: RequestBody) -> Answer:
-        connection = await self._connection(node)
-        return await connection.ask(body, within_s=self._attempt_s)
+        try:
+            connection = await self._connection(node)
+            return await connection.ask(body, within_s=self._attempt_s)
+        except asyncio.CancelledError:
+            self._try_next(node)  # The caller's patience ended first: it may be for this member.
+            raise
 
     async def _connection(self, node: NodeId) -> Connection:
         async with self._connecting[node]:

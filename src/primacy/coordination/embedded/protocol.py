@@ -12,11 +12,12 @@ from primacy.coordination.embedded.requests import Read, ReadStatus, RenewLease
 from primacy.errors import Corrupt
 from primacy.model import Revision
 
-PROGRESS_S = 0.5
+PROGRESS_S = 0.2
 """A watch hears this often that nothing happened."""
 
-SILENCE_MAX_S = 2.0
-"""A watch that has heard nothing for this long looks for another member."""
+SILENCE_MAX_S = 1.0
+"""A watch that has heard nothing for this long looks for another member. The shortest lease: what
+a watch of a host that froze or was cut off misses is known by then."""
 
 
 class WatchKeys(msgspec.Struct, frozen=True, tag=True):

@@ -1,6 +1,7 @@
 """One member of the store, whole: disk, peers, state and the door for clients.
 
-Promises  Once `run` has begun, it goes on until it is cancelled or the disk fails. What was
+Promises  Once `run` has begun, it goes on until it is cancelled or the disk fails. Where the disk
+          is only full (`DiskFull`), it may be run again. What was
           acknowledged is there after any crash. No step holds the loop for longer than a piece of
           a snapshot takes.
 Assumes   Its directory belongs to this node alone; the others' addresses are those of voters.
@@ -108,7 +109,7 @@ class StoreServer:
 
     async def run(self) -> None:
         """`Rejected` for a taken port or another's directory, `Conflict` for one in use, `Corrupt`
-        for damage; after the start in an ExceptionGroup."""
+        for damage; after the start in an ExceptionGroup. After `DiskFull` it may be run again."""
         settings = self._settings
         storage = await asyncio.to_thread(
             MemberStorage.open,

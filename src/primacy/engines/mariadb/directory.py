@@ -25,6 +25,9 @@ MARK_NAME = "primacy.json"
 INSTALL_S = 300.0
 """A slow disk and a busy machine; it takes one second on an idle one."""
 WORDS_MAX = 2000
+FULL_BYTES = 8 << 20
+"""With less free space the next write of the server may wait for ever."""
+FREE_AGAIN_BYTES = 4 * FULL_BYTES
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +48,7 @@ class Directory:
         self._settings = settings
         self._layout = settings.layout
         self._mark: Mark | None = None
+        self._is_full = False
 
     @property
     def unix_user(self) -> str | None:
@@ -64,6 +68,13 @@ class Directory:
             whose = f"node {mark.node} of cluster {mark.cluster}"
             return ServerState.FOREIGN, f"{data} belongs to {whose}"
         return ServerState.STOPPED, ""
+
+    def is_full(self) -> bool:
+        """From a disk with almost no space until it has some again, for whom the server runs as."""
+        places = [each for each in (self._layout.root, self._layout.data) if each.exists()]
+        free_bytes = min((_free_bytes(each) for each in places), default=FREE_AGAIN_BYTES)
+        self._is_full = free_bytes < (FREE_AGAIN_BYTES if self._is_full else FULL_BYTES)
+        return self._is_full
 
     def mark(self) -> Mark | None:
         """None where there is no mark, or one that cannot be read."""
@@ -229,3 +240,8 @@ class Directory:
         for folder, names, files in os.walk(top):
             for name in (*names, *files):
                 os.chown(Path(folder) / name, account.pw_uid, account.pw_gid)
+
+
+def _free_bytes(place: Path) -> int:
+    stat = os.statvfs(place)
+    return stat.f_bavail * stat.f_frsize

@@ -98,6 +98,10 @@ class MariaDbEngine:
     # -- what there is
 
     async def observe(self) -> Observation:
+        seen = await self._seen()
+        return replace(seen, is_disk_full=self._directory.is_full())
+
+    async def _seen(self) -> Observation:
         state, why = self._directory.state()
         if state is not ServerState.STOPPED:
             return Observation(state=state, detail=why)

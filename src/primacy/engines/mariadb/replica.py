@@ -200,6 +200,9 @@ def _applied_text(status: Status) -> str:
 
 
 def _stop_receiver(connection: Connection) -> None:
+    # A receiver that acknowledges would first connect to its primary, to end its sender there: a
+    # second of waiting where that one is frozen or cut off. Whoever follows next sets it anew.
+    rows(connection, "SET GLOBAL rpl_semi_sync_slave_enabled = 0")
     rows(connection, "STOP SLAVE IO_THREAD")
 
 

@@ -21,6 +21,9 @@ SHARED_MEMORY = Path("/dev/shm")
 SERVER_IDS_PER_NODE = 10_000_000
 """A server id has 32 bits: 400 nodes, and ten million starts of each."""
 
+PROXY_NETWORKS = ("127.0.0.1/32", "::1/128")
+"""Loopback. A server that is bound elsewhere adds its own host's addresses."""
+
 SOCKET_PATH_BYTES_MAX = 107
 """The kernel's limit for the path of a unix socket."""
 
@@ -148,7 +151,7 @@ class MariaDbSettings:
     """Of its data files a primary reads at most that much for a clone; 0: as fast as it can."""
     log_days: int = 7
     """Binary logs older than that are removed."""
-    proxy_networks: tuple[str, ...] = ("127.0.0.1/32", "::1/128")
+    proxy_networks: tuple[str, ...] = PROXY_NETWORKS
     """From here the server accepts a PROXY header: the router on this host."""
     further: Mapping[str, str] = field(default_factory=dict)
     """Server variables of the operator; they come last in the file."""
