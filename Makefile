@@ -8,6 +8,7 @@ ARGS ?=
 SEEDS ?= 150
 SOAK_SEEDS ?= 2000
 ROUNDS ?= 10
+SEED ?= 1
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -56,6 +57,11 @@ test: check conformance sim integration  ## all that CI runs, installs what it n
 soak: install  ## the long simulator run (SOAK_SEEDS=2000), by hand
 	$(BIN)/primacy sim run --seeds $(SOAK_SEEDS)
 
+soak-faults: install system  ## every fault ROUNDS times, then 100 random ones and pairs; hours
+	$(BIN)/python benchmarks/failover.py --rounds $(ROUNDS) $(ARGS)
+	$(BIN)/python benchmarks/failover.py --rounds $(ROUNDS) --profile fast $(ARGS)
+	$(BIN)/primacy demo --fault random --rounds 100 --seed $(SEED) $(ARGS)
+
 mutants: install  ## plant each known bug and see the simulator find it
 	$(BIN)/python tests/sim/mutants.py $(ARGS)
 
@@ -79,4 +85,4 @@ lock: install  ## pin the dependencies of pyproject.toml again, with hashes
 		--group dev pyproject.toml -o requirements.lock
 
 .PHONY: help install system check lint types layers unit conformance integration sim test soak \
-	mutants demo bench golden fix lock
+	soak-faults mutants demo bench golden fix lock

@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,13 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from primacy.cli.demo_faults import FAULTS, Stage
-from primacy.cli.demo_ledger import Account, read_ledger, settle
+from primacy.cli.demo_disks import SmallDisk
+from primacy.cli.demo_faults.catalogue import DISK, NETWORK, Programme, programme
+from primacy.cli.demo_faults.stage import Stage
 from primacy.cli.demo_mariadb import MariaDbDemo
+from primacy.cli.demo_network import Loopback, Namespaces, Network
 from primacy.cli.demo_nodes import LocalCluster
+from primacy.cli.demo_round import FaultResult, Rounds
 from primacy.cli.demo_scene import Scene
 from primacy.cli.demo_writers import WritersSpec
 from primacy.clock import SystemClock
@@ -31,13 +35,10 @@ from primacy.config import PROFILES
 from primacy.errors import PrimacyError, Rejected, Unavailable
 from primacy.model import NodeId
 
+NODES = ("a", "b", "c")
 READY_WITHIN_S = 120.0
-HEALED_WITHIN_S = 90.0
-WRITING_WITHIN_S = 30.0
 EQUAL_WITHIN_S = 60.0
 DIFFERENCES_SHOWN = 10
-CALM_S = 1.0
-"""Between two faults, so that one outage does not run into the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +55,6 @@ class DemoOptions:
     seed: int | None = None
 
 
-class FaultResult(msgspec.Struct, frozen=True):
-    fault: str
-    outage_s: float
-    acknowledged: int
-    lost: int
-    late: int
-    primary: str
-    healthy: bool
-    steps: dict[str, float]
-
-
 class DemoResult(msgspec.Struct, frozen=True):
     engine: str
     profile: str
@@ -79,15 +69,11 @@ def run_demo(options: DemoOptions) -> int:
             f"--engine {options.engine}: this version has the engine mariadb",
             hint="Leave --engine away or say --engine mariadb.",
         )
-    faults = list(FAULTS) if options.fault == "all" else options.fault.split(",")
-    unknown = [fault for fault in faults if fault not in FAULTS]
-    if unknown:
-        raise Rejected(
-            f"--fault {','.join(unknown)} is not known", hint=f"Known: {', '.join(FAULTS)}, all."
-        )
+    chance = random.Random(options.seed)
+    plan = programme(options.fault, rounds=options.rounds, chance=chance)
     root = Path(tempfile.mkdtemp(prefix="primacy-demo-"))
     root.chmod(0o755)  # The server runs as another user and must get to its own directory.
-    return asyncio.run(_until_told(Demo(options, faults).run(root)))
+    return asyncio.run(_until_told(Demo(options, plan, chance).run(root)))
 
 
 async def _until_told(play: Coroutine[None, None, int]) -> int:
@@ -103,35 +89,60 @@ async def _until_told(play: Coroutine[None, None, int]) -> int:
 
 
 class Demo:
-    def __init__(self, options: DemoOptions, faults: list[str]) -> None:
+    def __init__(self, options: DemoOptions, plan: Programme, chance: random.Random) -> None:
+        """`chance` chooses the victims of a fault."""
         self._options = options
-        self._faults = faults
+        self._plan = plan
+        self._chance = chance
         self._clock = SystemClock()
         self._console = Console(stderr=options.is_json, highlight=False)
         self._began_s = self._clock.now_s()
-        self._chance = random.Random(options.seed)  # Chooses a fault's victim.
         self._results: list[FaultResult] = []
-        self._judged_bytes = 0
 
     async def run(self, root: Path) -> int:
-        cluster = LocalCluster(
-            root, clock=self._clock, names=("a", "b", "c"), settings=self._settings()
-        )
+        for fault, why in self._plan.skipped.items():
+            self._say("demo", f"fault {fault} is left out: {why}")
         is_equal = False
         try:
-            is_equal = await self._play(cluster)
+            with self._network() as network:
+                is_equal = await self._on(root, network)
         except* PrimacyError as errors:
             for error in errors.exceptions:
                 self._say("demo", f"failed: {error}")
-        finally:
-            await cluster.stop_all()
-            if self._options.is_kept:
-                self._say("demo", f"kept: {root}")
-            else:
-                shutil.rmtree(root, ignore_errors=True)
+        if self._options.is_kept:
+            self._say("demo", f"kept: {root}")
+        else:
+            shutil.rmtree(root, ignore_errors=True)
         return self._report(is_equal=is_equal)
 
+    @contextmanager
+    def _network(self) -> Iterator[Network]:
+        """A host of its own for each node where a fault cuts the network; else all on loopback."""
+        is_cut = self._plan.needs(NETWORK)
+        network: Network = Namespaces(NODES, self._chance) if is_cut else Loopback()
+        try:
+            yield network
+        finally:
+            network.close()
+
+    async def _on(self, root: Path, network: Network) -> bool:
+        cluster = LocalCluster(
+            root, clock=self._clock, names=NODES, settings=self._settings(), network=network
+        )
+        disk: SmallDisk | None = None
+        try:
+            if self._plan.needs(DISK):
+                place = cluster.nodes[NodeId(NODES[-1])].state_dir
+                place.mkdir()
+                disk = SmallDisk(place, self._clock)
+            return await self._play(cluster, disk)
+        finally:
+            await cluster.stop_all()
+            if disk is not None:
+                disk.close(is_kept=self._options.is_kept)
+
     def _settings(self) -> str:
+        is_cut = self._plan.needs(NETWORK)
         return "\n".join(
             [
                 "[cluster]",
@@ -139,6 +150,7 @@ class Demo:
                 f'engine = "{self._options.engine}"',
                 f"lease_ttl_s = {PROFILES[self._options.profile]}",
                 "failovers_before_back_off = 10000",  # Here they are made on purpose.
+                f"insecure = {'true' if is_cut else 'false'}",  # Beyond loopback, on a made-up LAN.
                 "[durability]",
                 f"acks = {self._options.acks}",
                 "[mariadb]",
@@ -152,7 +164,7 @@ class Demo:
 
     # ---- the play
 
-    async def _play(self, cluster: LocalCluster) -> bool:
+    async def _play(self, cluster: LocalCluster, disk: SmallDisk | None) -> bool:
         self._say("demo", f"three nodes in {cluster.root}")
         scene = Scene(cluster, clock=self._clock, say=self._say)
         database = MariaDbDemo(cluster)
@@ -163,116 +175,43 @@ class Demo:
             await scene.wait_until(
                 lambda: not scene.ailments(), "a primary and two replicas", READY_WITHIN_S
             )
-            writers = await self._start_writers(cluster, database, scene)
-            try:
-                stage = Stage(
-                    cluster=cluster,
-                    scene=scene,
-                    clock=self._clock,
-                    chance=self._chance,
-                    say=self._say,
-                    promote_laggard=self._options.promote_laggard,
-                )
-                for _ in range(self._options.rounds):
-                    for fault in self._faults:
-                        await self._one_fault(fault, stage, database)
-            finally:
-                if writers.stdin is not None:
-                    writers.stdin.close()
-                await asyncio.to_thread(writers.wait)
+            stage = Stage(
+                cluster=cluster,
+                scene=scene,
+                database=database,
+                clock=self._clock,
+                chance=self._chance,
+                say=self._say,
+                disk=disk,
+                promote_laggard=self._options.promote_laggard,
+            )
+            await self._play_rounds(stage)
             is_equal = await self._compare(scene, database)
             watching.cancel()
         return is_equal
 
-    async def _start_writers(
-        self, cluster: LocalCluster, database: MariaDbDemo, scene: Scene
-    ) -> "subprocess.Popen[bytes]":
-        primary = scene.primary
+    async def _play_rounds(self, stage: Stage) -> None:
+        spec = stage.database.writers()
+        rounds = Rounds(stage, Path(spec.ledger))
+        writers = await self._start_writers(stage, spec)
+        try:
+            await rounds.written(len(spec.writers))
+            self._say("demo", f"{len(spec.writers)} clients are writing")
+            for round_ in self._plan.rounds:
+                self._results.append(await rounds.play(round_))
+        finally:
+            if writers.stdin is not None:
+                writers.stdin.close()
+            await asyncio.to_thread(writers.wait)
+
+    async def _start_writers(self, stage: Stage, spec: WritersSpec) -> "subprocess.Popen[bytes]":
+        primary = stage.scene.primary
         if primary is None:
             raise Unavailable("the primary went away", hint="Run the demo again.")
-        await asyncio.to_thread(database.prepare, primary)
-        spec = database.writers()
-        path = cluster.root / "writers.json"
+        await asyncio.to_thread(stage.database.prepare, primary)
+        path = stage.cluster.root / "writers.json"
         path.write_bytes(msgspec.json.encode(spec))
-        self._ledger = Path(spec.ledger)
-        process = _start_writers(path)
-        await self._wait_for_writes(spec)
-        return process
-
-    async def _wait_for_writes(self, spec: WritersSpec) -> None:
-        await self._until(
-            lambda: len(read_ledger(self._ledger)) > len(spec.writers),
-            "the first acknowledged writes",
-            WRITING_WITHIN_S,
-        )
-        self._say("demo", f"{len(spec.writers)} clients are writing")
-
-    async def _one_fault(self, fault: str, stage: Stage, database: MariaDbDemo) -> None:
-        scene = stage.scene
-        await self._clock.sleep(CALM_S)
-        old = scene.primary
-        if old is None:
-            raise Unavailable("no primary before the fault", hint="See the timeline above.")
-        self._say("demo", f"--- fault: {fault} (the primary is {old})")
-        from_s = self._clock.wall_s()
-        acknowledged_before = len(read_ledger(self._ledger))
-        await FAULTS[fault](stage, old)
-        healthy = await self._healed(scene)
-        until_s = self._clock.wall_s()
-        await self._until(
-            lambda: any(
-                line.acked_s > until_s and line.door == "rw" for line in read_ledger(self._ledger)
-            ),
-            "a write through the router after the cluster healed",
-            WRITING_WITHIN_S,
-        )
-        account = await self._settle(stage, database, old=old, from_s=from_s, until_s=until_s)
-        epoch = scene.view().epoch
-        history = scene.history.get(epoch)
-        self._results.append(
-            FaultResult(
-                fault=fault,
-                outage_s=round(account.outage_s, 3),
-                acknowledged=account.acknowledged - acknowledged_before,
-                lost=account.lost,
-                late=account.late - account.late_direct,
-                primary=scene.primary or "",
-                healthy=healthy,
-                steps=history.steps_s if history else {},
-            )
-        )
-        self._say(
-            "demo",
-            f"outage {account.outage_s:.3f} s, lost {account.lost}, late {account.late}",
-        )
-
-    async def _healed(self, scene: Scene) -> bool:
-        try:
-            await scene.wait_until(
-                lambda: not scene.ailments(), "every node healthy again", HEALED_WITHIN_S
-            )
-        except Unavailable as error:
-            self._say("demo", error.what)
-            return False
-        return True
-
-    async def _settle(
-        self, stage: Stage, database: MariaDbDemo, *, old: str, from_s: float, until_s: float
-    ) -> Account:
-        scene = stage.scene
-        lines = read_ledger(self._ledger)  # Before the rows are read: each must be among them.
-        primary = scene.primary
-        if primary is None:
-            raise Unavailable("no primary after the fault", hint="See the timeline above.")
-        present = await asyncio.to_thread(database.rows, primary)
-        return settle(
-            lines,
-            present=present,
-            old_server=database.server_number(old),
-            replaced_at_s=scene.replaced_at_s.get(scene.view().epoch, until_s),
-            from_s=from_s,
-            until_s=until_s,
-        )
+        return _start_writers(path)
 
     async def _compare(self, scene: Scene, database: MariaDbDemo) -> bool:
         """All nodes hold the same rows, once the last have been applied."""
@@ -303,17 +242,10 @@ class Demo:
             shown = ", ".join(f"{row >> 40}:{row & (1 << 40) - 1}" for row in only)
             self._say(node, f"{len(held)} rows; not everywhere (client:row): {shown or 'none'}")
 
-    async def _until(self, holds: Callable[[], bool], what: str, within_s: float) -> None:
-        deadline_s = self._clock.now_s() + within_s
-        while not holds():
-            if self._clock.now_s() > deadline_s:
-                raise Unavailable(f"not within {within_s:.0f} s: {what}", hint="See the timeline.")
-            await self._clock.sleep(0.05)
-
     # ---- the account
 
     def _report(self, *, is_equal: bool) -> int:
-        expected = len(self._faults) * self._options.rounds
+        expected = len(self._plan.rounds)
         ok = (
             is_equal
             and len(self._results) == expected

@@ -1,10 +1,11 @@
 """What the demo does inside MariaDB with a plain driver: a table, a user, the rows, checksums."""
 
 import secrets
+from contextlib import closing
 
 import pymysql
 
-from primacy.cli.demo_nodes import LOOPBACK, LocalCluster
+from primacy.cli.demo_nodes import LocalCluster
 from primacy.cli.demo_writers import TABLE, WriterSpec, WritersSpec
 from primacy.errors import Unavailable
 from primacy.model import NodeId
@@ -12,6 +13,16 @@ from primacy.model import NodeId
 ROUTER_WRITERS = 4
 TIMEOUT_S = 10
 USER = "demo"
+
+
+class Lock:
+    """A table lock of a session of its own. Its server may die meanwhile."""
+
+    def __init__(self, session: "pymysql.connections.Connection") -> None:
+        self._session = session
+
+    def close(self) -> None:
+        self._session._force_close()  # type: ignore[attr-defined]  # noqa: SLF001  # close() would talk to a server that may be dead.
 
 
 class MariaDbDemo:
@@ -27,30 +38,48 @@ class MariaDbDemo:
 
     def prepare(self, primary: NodeId) -> None:
         """The demo's table and user, made by the database's root over its own socket."""
-        socket = self._cluster.nodes[primary].state_dir / "run" / "db.sock"
-        statements = (
+        account = f"'{USER}'@'{self._cluster.network.clients_host}'"
+        self.as_root(
+            primary,
             "CREATE DATABASE IF NOT EXISTS primacy_demo",
             f"CREATE TABLE IF NOT EXISTS {TABLE} (id BIGINT PRIMARY KEY, door VARCHAR(16) NOT NULL,"
             " sent_s DOUBLE NOT NULL) ENGINE=InnoDB",
-            f"CREATE USER IF NOT EXISTS '{USER}'@'127.0.0.1' IDENTIFIED BY '{self.password}'",
-            f"GRANT SELECT, INSERT ON primacy_demo.* TO '{USER}'@'127.0.0.1'",
+            f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY '{self.password}'",
+            f"GRANT SELECT, INSERT ON primacy_demo.* TO {account}",
         )
-        with (
-            pymysql.connect(unix_socket=str(socket), user="root", read_timeout=TIMEOUT_S) as made,
-            made.cursor() as cursor,
-        ):
-            for statement in statements:
-                cursor.execute(statement)
+
+    def as_root(self, node: NodeId, *statements: str) -> None:
+        """On that node's server, by its own socket. `Unavailable` where it refuses."""
+        with closing(self._root_session(node, *statements)):
+            return
+
+    def lock(self, node: NodeId) -> "Lock":
+        """Lock the clients' table on that node, against its applier too, until `close`."""
+        return Lock(self._root_session(node, f"LOCK TABLES {TABLE} READ"))
+
+    def _root_session(self, node: NodeId, *statements: str) -> "pymysql.connections.Connection":
+        socket = self._cluster.nodes[node].state_dir / "run" / "db.sock"
+        try:
+            made = pymysql.connect(
+                unix_socket=str(socket), user="root", autocommit=True, read_timeout=TIMEOUT_S
+            )
+            with made.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+        except (pymysql.err.Error, OSError) as error:
+            raise Unavailable(f"{node}'s server: {error}", hint="See its log.") from error
+        return made
 
     def writers(self) -> WritersSpec:
         """Four at the routers' doors, one at each server."""
         nodes = list(self._cluster.nodes.values())
         through = [
-            WriterSpec(number, "rw", LOOPBACK, nodes[number % len(nodes)].ports["rw_port"])
+            WriterSpec(number, "rw", node.host, node.ports["rw_port"])
             for number in range(ROUTER_WRITERS)
+            for node in (nodes[number % len(nodes)],)
         ]
         direct = [
-            WriterSpec(ROUTER_WRITERS + number, node.name, LOOPBACK, node.ports["database_port"])
+            WriterSpec(ROUTER_WRITERS + number, node.name, node.host, node.ports["database_port"])
             for number, node in enumerate(nodes)
         ]
         return WritersSpec(
@@ -77,12 +106,12 @@ class MariaDbDemo:
         return found
 
     def _ask(self, node: NodeId, statement: str) -> list[tuple[int, ...]]:
-        port = self._cluster.nodes[node].ports["database_port"]
+        where = self._cluster.nodes[node].address("database_port")
         try:
             with (
                 pymysql.connect(
-                    host=LOOPBACK,
-                    port=port,
+                    host=where.host,
+                    port=where.port,
                     user=USER,
                     password=self.password,
                     connect_timeout=TIMEOUT_S,

@@ -10,11 +10,12 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from primacy.cli.demo_network import Loopback, Network
 from primacy.clock import Clock
 from primacy.errors import Unavailable
 from primacy.model import Address, NodeId
@@ -30,20 +31,23 @@ PORT_NAMES = (
     "ro_port",
     "peer_router_port",
 )
-LOOPBACK = "127.0.0.1"
+STORE_PORTS = ("peer_port", "store_port")
+"""What the members of the store and their clients say to each other."""
+PARTS = ("agent", "guard", "router", "database")
 GONE_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoNode:
     name: NodeId
+    host: str
     ports: dict[str, int]
     state_dir: Path
     is_witness: bool = False
     """It votes and holds no data."""
 
     def address(self, port: str) -> Address:
-        return Address(LOOPBACK, self.ports[port])
+        return Address(self.host, self.ports[port])
 
     @property
     def log(self) -> Path:
@@ -61,8 +65,11 @@ class LocalCluster:
         names: Sequence[str],
         settings: str = "",
         witnesses: Collection[str] = (),
+        network: Network | None = None,
     ) -> None:
+        """`network` is closed by its owner, after `stop_all`."""
         self.root = root
+        self.network: Network = Loopback() if network is None else network
         self._clock = clock
         self._agents: dict[NodeId, subprocess.Popen[bytes]] = {}
         self._ports = PortBlocks(random.Random())
@@ -70,6 +77,7 @@ class LocalCluster:
         self.nodes = {
             NodeId(name): DemoNode(
                 name=NodeId(name),
+                host=self.network.host(NodeId(name)),
                 ports={port: next(ports) for port in PORT_NAMES},
                 state_dir=root / name,
                 is_witness=name in witnesses,
@@ -83,7 +91,7 @@ class LocalCluster:
         lines = [settings.rstrip(), ""]
         for node in self.nodes.values():
             lines.append(f"[nodes.{node.name}]")
-            lines.append(f'host = "{LOOPBACK}"')
+            lines.append(f'host = "{node.host}"')
             lines.append(f'state_dir = "{node.state_dir}"')
             if node.is_witness:
                 lines.append("database = false")
@@ -97,22 +105,19 @@ class LocalCluster:
     # ---- life and death
 
     def start(self, node: NodeId) -> None:
-        """Start the node's agent, as its service manager would after a boot, or after its death."""
+        """Start the node's agent, as its service manager would after a boot, or after its death.
+        One that runs is left alone."""
+        if self.is_agent_alive(node):
+            return
         self._reap(node)
         state_dir = self.nodes[node].state_dir
         state_dir.mkdir(parents=True, exist_ok=True)
+        run = [sys.executable, "-m", "primacy.cli.main", "run"]
         with self.nodes[node].log.open("ab") as log:
             self._agents[node] = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "primacy.cli.main",
-                    "run",
-                    "--config",
-                    str(self.config_path),
-                    "--node",
-                    node,
-                ],
+                self.network.inside(
+                    node, [*run, "--config", str(self.config_path), "--node", node]
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -127,7 +132,9 @@ class LocalCluster:
         """What runs of a node now: agent, router, guard, database."""
         run = self.nodes[node].state_dir / "run"
         found = {}
-        files = {"agent": "agent.pid", "router": "router.pid", "database": "db.pid"}
+        if self.is_agent_alive(node):
+            found["agent"] = self._agents[node].pid
+        files = {"router": "router.pid", "database": "db.pid"}
         for part, file in files.items():
             pid = _live_pid(run / file, of=str(self.root))
             if pid is not None:
@@ -145,11 +152,15 @@ class LocalCluster:
 
     def kill_host(self, node: NodeId) -> None:
         """SIGKILL everything of a node at one instant, as a power cut would."""
-        victims = sorted(self.pids(node).items(), key=lambda each: each[0] != "agent")
-        for _, pid in victims:
-            with _already_gone():
-                os.kill(pid, signal.SIGKILL)
+        self.signal_parts(self.pids(node), signal.SIGKILL)
         self._reap(node)
+
+    def signal_parts(self, pids: Mapping[str, int], number: signal.Signals) -> None:
+        """Signal these processes at one instant, the agent first; one that has gone is skipped."""
+        for part in PARTS:
+            if part in pids:
+                with _already_gone():
+                    os.kill(pids[part], number)
 
     def _reap(self, node: NodeId) -> None:
         agent = self._agents.pop(node, None)
@@ -163,13 +174,7 @@ class LocalCluster:
     async def stop_all(self) -> None:
         """End every process that this cluster started, databases last."""
         for node in list(self.nodes):
-            for part in ("agent", "router", "guard", "database"):
-                pid = self.pids(node).get(part)
-                if pid is not None:
-                    with _already_gone():
-                        os.kill(pid, signal.SIGCONT)
-                        os.kill(pid, signal.SIGKILL)
-            self._reap(node)
+            self.kill_host(node)
         deadline_s = self._clock.now_s() + GONE_WITHIN_S
         while any(self.pids(node) for node in self.nodes):
             if self._clock.now_s() > deadline_s:

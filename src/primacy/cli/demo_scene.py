@@ -41,8 +41,8 @@ class Scene:
         self.nodes = tuple(name for name, node in cluster.nodes.items() if not node.is_witness)
         addresses = {name: node.address("store_port") for name, node in cluster.nodes.items()}
         self.store = StoreClient(addresses, clock, random.Random())  # For backoff only.
-        self.replaced_at_s: dict[int, float] = {}
-        """When each epoch's primary record was first seen here, in wall seconds."""
+        self.primaries: dict[int, tuple[NodeId, float]] = {}
+        """Of each epoch: its primary, and when its record was first seen here, in wall seconds."""
         self.history: dict[int, HistoryRecord] = {}
 
     async def run(self) -> None:
@@ -51,6 +51,7 @@ class Scene:
                 try:
                     found = await self.store.range(PREFIX, is_prefix=True)
                     self._records.load(found.items, found.revision, self._clock.now_s())
+                    self._note_primary(self.view().primary)
                     self._changed.set()
                     async with self.store.watch(
                         PREFIX, is_prefix=True, from_revision=Revision(found.revision + 1)
@@ -73,7 +74,7 @@ class Scene:
             return
         elif change.key == PRIMARY_KEY:
             record = decoded(PrimaryRecord, change.after.value)
-            self.replaced_at_s[record.epoch] = self._clock.wall_s()
+            self._note_primary(record)
             self._say("store", f"{record.node} may be primary of epoch {record.epoch}")
         elif change.key == DURABILITY_KEY:
             durability = decoded(DurabilityRecord, change.after.value)
@@ -87,6 +88,10 @@ class Scene:
             decision = decoded(Decision, change.after.value)
             if decision.action != "Wait":
                 self._say(decision.node, f"{decision.action}: {decision.reason}")
+
+    def _note_primary(self, record: PrimaryRecord | None) -> None:
+        if record is not None:
+            self.primaries.setdefault(record.epoch, (record.node, self._clock.wall_s()))
 
     def view(self) -> StoreView:
         return self._records.view(self._clock.now_s(), self._clock.wall_s())

@@ -50,10 +50,16 @@ def demo(  # noqa: PLR0913 - one parameter per option is typer's way.
     *,
     engine: Annotated[str, typer.Option(help="mariadb")] = "mariadb",
     fault: Annotated[
-        str, typer.Option(help="crash, host, switchover, laggard, several with commas, or all.")
+        str,
+        typer.Option(
+            help="One of the faults of docs/faults.md, several with commas, all, or random: faults"
+            " and pairs of faults by chance."
+        ),
     ] = "all",
     profile: Annotated[Literal["default", "fast"], typer.Option(help="The lease.")] = "default",
-    rounds: Annotated[int, typer.Option(min=1, help="How often each fault.")] = 1,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="How often each fault; how many random ones.")
+    ] = 1,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the directory for a look.")] = False,
     seed: Annotated[int | None, typer.Option(help="Chooses the victims.")] = None,
     promote_laggard: Annotated[bool, typer.Option("--promote-laggard", hidden=True)] = False,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.unit.cluster.test_plan import (
+from tests.unit.cluster.situations import (
     BOTH_SEALED,
     E1,
     E2,
