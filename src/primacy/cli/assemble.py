@@ -39,7 +39,7 @@ from primacy.telemetry import Sink
 ATTEMPTS_PER_LEASE = 4
 """A member of the store that froze or was cut off must not use up a lease by its silence."""
 
-HEALTH_SHARE = 0.4
+HEALTH_SHARE = 0.6
 """Of the lease: how long a server may be silent before it counts as hung."""
 
 

@@ -46,7 +46,7 @@ def test_a_server_trusts_the_router_of_its_own_host(
     assert mariadb_settings(config(tmp_path, host=host), NodeId("a")).proxy_networks == expected
 
 
-@pytest.mark.parametrize(("ttl_s", "health_s"), [(1.0, 0.4), (2.0, 0.8), (3.0, 1.0), (30.0, 1.0)])
+@pytest.mark.parametrize(("ttl_s", "health_s"), [(1.0, 0.6), (1.5, 0.9), (3.0, 1.0), (30.0, 1.0)])
 def test_a_short_lease_makes_a_silent_server_hung_sooner(
     tmp_path: Path, ttl_s: float, health_s: float
 ) -> None:
