@@ -146,7 +146,7 @@ def _seal_or_claim(view: View, policy: Policy, epoch: Epoch) -> Plan:
             kind="failover",
             compared_seals=compared,
             accepted_loss=tuple(accepted),
-            may_lose=verdict.reason if verdict.is_lossy and not accepted else "",
+            may_lose="" if accepted else verdict.may_lose,
             reason=verdict.reason,
         ),
     )

@@ -121,7 +121,11 @@ class Publisher:
 def status_of(view: View, acting: Acting) -> NodeStatus:
     """What is told of a view, which may show newer records already than were acted on. Pure."""
     engine = view.engine
-    found = max(view.diverged.values(), key=lambda each: each.count, default=None)
+    alone = [
+        each
+        for each in view.store.diverged.values()
+        if each.node == view.node and not each.dismissed_wall_s
+    ]
     durability = view.store.durability
     is_blocked = engine.sending.waiting_commits > 0 and durability is not None
     return NodeStatus(
@@ -149,8 +153,8 @@ def status_of(view: View, acting: Acting) -> NodeStatus:
         heartbeat=engine.heartbeat,
         heartbeat_age_s=round(engine.heartbeat_age_s, 3),
         lease_left_s=round(view.lease.left_s, 3) if view.lease else None,
-        diverged_count=found.count - found.own_count if found else 0,
-        diverged_path=found.path if found else "",
+        diverged_count=sum(each.count for each in alone),
+        diverged_path=alone[0].path if alone else "",
         doing=acting.doing,
         server_start=engine.starts,
         agent=view.agent,

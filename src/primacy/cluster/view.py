@@ -12,6 +12,7 @@ from primacy.engines.api import Diverged, Observation
 from primacy.model import Epoch, Incarnation, NodeId, Revision
 from primacy.replication.records import (
     BranchRecord,
+    DivergedRecord,
     DurabilityPolicy,
     DurabilityRecord,
     FailoverRequest,
@@ -71,6 +72,8 @@ class StoreView:
     policy_mod: Revision = Revision(0)
     tasks: Mapping[NodeId, NodeTask] = field(default_factory=dict)
     task_mods: Mapping[NodeId, Revision] = field(default_factory=dict)
+    diverged: Mapping[str, DivergedRecord] = field(default_factory=dict)
+    """What nodes had alone and saved, by its id; dismissed ones too."""
     recent_failover_count: int = 0
     """Automatic failovers of the last five minutes."""
 

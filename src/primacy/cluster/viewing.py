@@ -19,6 +19,7 @@ from primacy.engines.api import Diverged, Observation, ServerState
 from primacy.model import Epoch, NodeId, Revision
 from primacy.replication.records import (
     BRANCHES_PREFIX,
+    DIVERGED_PREFIX,
     DURABILITY_KEY,
     EPOCH_KEY,
     FAILOVER_KEY,
@@ -32,6 +33,7 @@ from primacy.replication.records import (
     SWITCHOVER_KEY,
     TASKS_PREFIX,
     BranchRecord,
+    DivergedRecord,
     DurabilityPolicy,
     DurabilityRecord,
     FailoverRequest,
@@ -75,6 +77,7 @@ class Records:
         self._nodes: dict[NodeId, NodeStatus] = {}
         self._tasks: dict[NodeId, tuple[NodeTask, Revision]] = {}
         self._branches: dict[Epoch, BranchRecord] = {}
+        self._diverged: dict[str, DivergedRecord] = {}
         self.history: dict[Epoch, tuple[HistoryRecord, Revision]] = {}
         self.revision = Revision(0)
         self._suspicions = Suspicions(now_s)
@@ -91,6 +94,7 @@ class Records:
         gone += [f"{SEALS_PREFIX}{node}" for node in self._seals]
         gone += [f"{NODES_PREFIX}{node}" for node in self._nodes]
         gone += [f"{TASKS_PREFIX}{node}" for node in self._tasks]
+        gone += [f"{DIVERGED_PREFIX}{ident}" for ident in self._diverged]
         missing = [Change(key, None) for key in gone if key not in found]
         self.apply([*missing, *(Change(key, item) for key, item in found.items())], revision, now_s)
 
@@ -118,6 +122,9 @@ class Records:
         elif key.startswith(BRANCHES_PREFIX):
             epoch = Epoch(int(key[len(BRANCHES_PREFIX) :]))
             _put(self._branches, epoch, after, lambda kv: decoded(BranchRecord, kv.value))
+        elif key.startswith(DIVERGED_PREFIX):
+            ident = key[len(DIVERGED_PREFIX) :]
+            _put(self._diverged, ident, after, lambda kv: decoded(DivergedRecord, kv.value))
         elif key.startswith(HISTORY_PREFIX):
             epoch = Epoch(int(key[len(HISTORY_PREFIX) :]))
             _put(self.history, epoch, after, lambda kv: (decoded(HistoryRecord, kv.value), kv.mod))
@@ -192,6 +199,7 @@ class Records:
             suspicion=self._suspicions.phis(now_s),
             unfit_for_s={node: now_s - at_s for node, at_s in self._unfit_since_s.items()},
             branches=dict(self._branches),
+            diverged=dict(self._diverged),
             tasks={node: task for node, (task, _) in self._tasks.items()},
             task_mods={node: mod for node, (_, mod) in self._tasks.items()},
             handover_for_s=now_s - self._handover_since_s,

@@ -28,6 +28,8 @@ class Verdict:
     """In a tie: whom to wait for."""
     is_lossy: bool = False
     """Allowed only because the record or the policy says that a loss may happen."""
+    may_lose: str = ""
+    """Which of the two says so, in words."""
 
 
 def seals_needed(member_count: int, acks: int) -> int:
@@ -125,12 +127,15 @@ def judge_lossy(
             goes_first=best.node,
             counted=names,
             is_lossy=True,
-            reason=f"{best.node} goes first at {best.received}; {own.node} is at {own.received}",
+            may_lose=why,
+            reason=f"{why}: {best.node} goes first at {best.received}; {own.node} is at"
+            f" {own.received}",
         )
     return Verdict(
         is_allowed=True,
         counted=names,
         is_lossy=True,
+        may_lose=why,
         reason=f"{why}: most advanced of {len(sealed)} reachable at {own.received};"
         " a loss is counted when the old primary returns",
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.integration.cluster.asking import asked
 from tests.integration.cluster.conftest import SETTINGS, Live, live_cluster, run
 
+from primacy.cli.demo_writers import TABLE
 from primacy.model import NodeId
 
 
@@ -77,6 +78,8 @@ def test_lost_transactions_without_acknowledgements_are_counted_saved_and_shown(
             old, replicas, epoch = live.primary, live.replicas, live.epoch
             for replica in replicas:  # A stopped process would still find all in its socket.
                 live.sql(replica, "STOP SLAVE IO_THREAD")
+            # A change of definitions has no reverse: this node is cloned, not rewound.
+            assert "ERROR" not in live.sql(old, f"ALTER TABLE {TABLE} ADD COLUMN lost INT")
             await live.written_after(live.clock.wall_s() + 0.5)
             live.cluster.kill_host(old)
             await live.until(lambda: live.epoch > epoch, "the most advanced replica is promoted")
@@ -86,6 +89,9 @@ def test_lost_transactions_without_acknowledgements_are_counted_saved_and_shown(
                 lambda: live.scene.view().nodes[old].diverged_count > 0, "the loss is counted"
             )
             await live.healed()
+            listed = json.loads(live.command("diverged", "list", "--json").stdout)["diverged"]
+            assert [each["ended"] for each in listed] == ["cloned"]
+            assert "DDL" in listed[0]["obstacle"]
             path = Path(live.scene.view().nodes[old].diverged_path)
             assert "INSERT INTO" in path.read_text()
             history = json.loads(live.command("history", "--json").stdout)

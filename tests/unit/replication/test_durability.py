@@ -105,3 +105,14 @@ def test_the_recorded_primary_returns_unless_it_was_cut_or_wiped() -> None:
     assert not may_return(record, NodeId("p"), LIFE, is_cut=True).is_allowed
     assert not may_return(record, NodeId("p"), Incarnation("2"), is_cut=False).is_allowed
     assert not may_return(record, NodeId("a"), LIFE, is_cut=False).is_allowed
+
+
+def test_a_lossy_promotion_says_what_allowed_it_also_in_a_tie() -> None:
+    a, b = NodeId("a"), NodeId("b")
+    sealed = [seal(a, 5), seal(b, 5)]
+    why = "epoch 1 was degraded, and degrade_failover = lossy"
+    for own in sealed:
+        verdict = judge_lossy(own, sealed, priority={}, why=why)
+        assert verdict.is_allowed
+        assert verdict.may_lose == why
+        assert verdict.reason.startswith(why)

@@ -17,9 +17,14 @@ NOT_A_SLAVE = 1200
 READ_ONLY = 1290
 OUT_OF_ORDER_SEQUENCE = 1950
 
-_NOT_NOW = frozenset({LOCK_WAIT_TIMEOUT, DEADLOCK, 1040, 1053, 1129, 2002, 2003, 2006})
+ACCOUNT_LOCKED = 4151
+"""Of a peer that keeps this node out of its sync set for the moment."""
+
+_NOT_NOW = frozenset(
+    {LOCK_WAIT_TIMEOUT, DEADLOCK, ACCOUNT_LOCKED, 1040, 1053, 1129, 2002, 2003, 2006}
+)
 _LOST = frozenset({0, 2013, 1927, 1317})
-_A_PERSON = frozenset({1044, 1045, 1142, 1143, 1227, 1698, 4151})
+_A_PERSON = frozenset({1044, 1045, 1142, 1143, 1227, 1698})
 
 UPSTREAM_AWAY = frozenset({1040, 1045, 1053, 1129, 1130, 1158, 1159, 1160, 1161, 1927, 4151})
 """What a receiver shows while its upstream is down, full, or keeps it out (a locked account, a
