@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 from tests.integration.mariadb.conftest import A, B, C, Node, Trio, run
 
-from primacy.engines.api import Progress, ServerState
+from primacy.engines.api import Branch, Progress, ServerState
 from primacy.engines.mariadb.connection import rows
 from primacy.errors import Conflict, Rejected, Unavailable
 from primacy.model import Epoch, Position
@@ -200,11 +200,15 @@ def test_acknowledging_switches_without_losing_the_relay_log(trio: Trio) -> None
     run(story())
 
 
+async def end_of(node: Node) -> int:
+    return (await node.engine.observe()).received.sequence
+
+
 def test_a_clone_follows_where_its_donor_stood(trio: Trio) -> None:
     async def story() -> None:
         async with trio:
             await trio.start(A, B)
-            await trio.lead(A, 1, B)
+            first = await trio.lead(A, 1, B)
             await trio[A].sql("CREATE USER app@'%' IDENTIFIED BY 'app'")
             await trio[A].sql("CREATE DATABASE shop")
             await trio[A].sql("GRANT ALL ON shop.* TO app@'%'")
@@ -224,6 +228,15 @@ def test_a_clone_follows_where_its_donor_stood(trio: Trio) -> None:
             await write(trio[A], 100)
             await trio.caught_up(A, C)
             assert await trio[C].number(COUNT) == 21
+            # Its log begins after the epoch's row, and is a part of the history all the same.
+            await trio[C].engine.stop()
+            branch = Branch(epoch=Epoch(1), node=A, first_sequence=first)
+            assert (await trio[C].engine.save_diverged([branch])).count == 0
+            later = Branch(epoch=Epoch(2), node=B, first_sequence=await end_of(trio[A]))
+            assert (await trio[C].engine.save_diverged([branch, later])).count == 1
+            await trio[C].engine.start(as_primary=True)
+            await trio[C].engine.follow(A, Epoch(1), acknowledge=True)
+            await trio.caught_up(A, C)
             # And it can lead.
             await trio[A].engine.kill()
             await trio.lead(C, 2, B)

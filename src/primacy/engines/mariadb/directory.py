@@ -19,7 +19,7 @@ from primacy.engines.mariadb.config_file import server_config
 from primacy.engines.mariadb.notes import replace_durably, sync_folder
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.errors import Conflict, Rejected, Unavailable
-from primacy.model import Incarnation
+from primacy.model import ORIGIN, Epoch, Incarnation, Position
 
 MARK_NAME = "primacy.json"
 INSTALL_S = 300.0
@@ -39,6 +39,10 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: Incarnation
     pending_gtid: str = ""
     """A clone's position, to be given to the server at its first start."""
+    base_epoch: int = 0
+    base_sequence: int = 0
+    """Where a clone's data stood: the newest epoch in them, and the sequence. Its log begins there,
+    so the rows of the epochs up to then are in the data and not in the log."""
 
 
 class Directory:
@@ -147,11 +151,19 @@ class Directory:
         sync_folder(layout.root)
         self._mark = None
 
-    def forget_pending_gtid(self) -> None:
-        """The server has taken it."""
+    @property
+    def base(self) -> Position:
+        """Where this clone's log begins; ORIGIN for data that were made here."""
+        mark = self.mark()
+        return Position(Epoch(mark.base_epoch), mark.base_sequence) if mark else ORIGIN
+
+    def forget_pending_gtid(self, base: Position) -> None:
+        """The server has taken it, and its log begins after `base`."""
         mark = self.mark()
         if mark is not None and mark.pending_gtid:
-            new = msgspec.structs.replace(mark, pending_gtid="")
+            new = msgspec.structs.replace(
+                mark, pending_gtid="", base_epoch=base.epoch, base_sequence=base.sequence
+            )
             replace_durably(self._layout.data / MARK_NAME, msgspec.json.encode(new), mode=0o644)
             self._mark = new
 

@@ -23,6 +23,7 @@ from primacy.engines.mariadb.notes import replace_durably, sync_folder
 from primacy.engines.mariadb.rewinding import obstacle
 from primacy.engines.mariadb.scanning import Change
 from primacy.engines.mariadb.settings import MariaDbSettings
+from primacy.model import Position
 
 SQL_NAME = "transactions.sql"
 READABLE_NAME = "readable.sql"
@@ -49,8 +50,11 @@ async def log_end(settings: MariaDbSettings) -> LogEnd:
     return LogEnd(0, "")
 
 
-async def save_diverged(settings: MariaDbSettings, branches: Sequence[Branch]) -> Diverged:
-    """`branches`: where the epochs of the cluster begin, as far as they are known."""
+async def save_diverged(
+    settings: MariaDbSettings, branches: Sequence[Branch], base: Position
+) -> Diverged:
+    """`branches`: where the epochs of the cluster begin, as far as they are known. `base`: where the
+    log of a clone begins; what the cluster had until then is in its data."""
     end = (await log_end(settings)).sequence
     within = [each for each in branches if each.first_sequence <= end]
     if not within:
@@ -61,6 +65,7 @@ async def save_diverged(settings: MariaDbSettings, branches: Sequence[Branch]) -
         Branch(epoch=row.epoch, node=row.node, first_sequence=row.sequence)
         for row in reading.epochs
     ]
+    held += [each for each in within if _is_in_data(each, base)]
     parts_at = parting(within, held, end)
     if parts_at is None:
         return Diverged(is_certain=reading.is_whole)
@@ -68,6 +73,11 @@ async def save_diverged(settings: MariaDbSettings, branches: Sequence[Branch]) -
     if not lost:
         return Diverged(is_certain=reading.is_whole)
     return await _save(settings, parts_at, lost, reading)
+
+
+def _is_in_data(branch: Branch, base: Position) -> bool:
+    """Its row was cloned: the log, which begins later, cannot show it."""
+    return branch.epoch <= base.epoch and branch.first_sequence <= base.sequence
 
 
 async def read_from(settings: MariaDbSettings, first_sequence: int) -> Reading:

@@ -200,7 +200,7 @@ class MariaDbEngine:
     async def save_diverged(self, branches: Sequence[Branch]) -> Diverged:
         if self._process.is_alive():
             raise Conflict("the server runs", hint="Its logs are read while it is down.")
-        found = await save_diverged(self._settings, branches)
+        found = await save_diverged(self._settings, branches, self._directory.base)
         self._tell("diverged-saved", epoch=found.epoch, count=found.count, path=found.path)
         return found
 

@@ -14,11 +14,13 @@ from primacy.clock import Clock
 from primacy.engines.api import ServerState
 from primacy.engines.mariadb.connection import Connection, integer, rows
 from primacy.engines.mariadb.directory import Directory
+from primacy.engines.mariadb.gtid import parse_list
 from primacy.engines.mariadb.notes import NoteFile
 from primacy.engines.mariadb.process import ServerProcess
 from primacy.engines.mariadb.server import LocalServer
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.errors import Conflict, OutcomeUnknown, Rejected, Unavailable
+from primacy.model import Epoch, Position
 
 READY_POLL_S = 0.01
 
@@ -131,7 +133,14 @@ class Lifecycle:
             f"SET GLOBAL gtid_binlog_state = '{mark.pending_gtid}'",
             f"SET GLOBAL gtid_slave_pos = '{mark.pending_gtid}'",
         )
-        await asyncio.to_thread(self._directory.forget_pending_gtid)
+        epoch = await self._server.run(_newest_epoch)
+        sequence = max((each.sequence for each in parse_list(mark.pending_gtid)), default=0)
+        base = Position(Epoch(epoch), sequence)
+        await asyncio.to_thread(self._directory.forget_pending_gtid, base)
+
+
+def _newest_epoch(connection: Connection) -> int:
+    return integer(connection, "SELECT COALESCE(MAX(epoch), 0) FROM primacy.epochs")
 
 
 def _answers(connection: Connection) -> int:
