@@ -24,9 +24,11 @@ import uvloop
 
 import primacy
 from primacy.cli.assemble import Parts, agent_of, hooks_of, router_of, store_client, store_server
+from primacy.cli.config_keeper import ConfigKeeper
 from primacy.clock import Clock, SystemClock
 from primacy.cluster.showing import Window
 from primacy.config import Config
+from primacy.config.changes import digest
 from primacy.coordination.embedded.server import StoreServer
 from primacy.engines.mariadb.process import SEARCH_PATH
 from primacy.errors import PrimacyError
@@ -74,7 +76,7 @@ def run_router(config: Config, node: str, *, path: Path, is_json: bool) -> None:
     events = event_sink(clock, name, is_json=is_json)
     run_dir = config.state_dir(node) / "run"
     run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
-    with pid_file(run_dir / "router.pid"):
+    with pid_file(run_dir / "router.pid", note=router_digest(config)):
         uvloop.run(
             _until_signal(lambda: _router(Parts(config, path.absolute(), name, clock, events)))
         )
@@ -106,6 +108,10 @@ async def _node(parts: Parts, life: Life) -> None:
         store = await stack.enter_async_context(
             store_client(parts.config, parts.clock, near=parts.node)
         )
+        files = ConfigKeeper(
+            parts.path, parts.node, store=store, clock=parts.clock, events=parts.events
+        )
+        tasks.create_task(files.run(), name="config-keeper")
         keeper = RouterKeeper(parts)
         tasks.create_task(keeper.run(), name="router-keeper")
         if parts.node in parts.config.data_nodes:
@@ -150,8 +156,15 @@ async def _router(parts: Parts) -> None:
         await router_of(parts, store).run()
 
 
+def router_digest(config: Config) -> str:
+    """Names the settings by which a router runs: one with others is started again."""
+    shown = config.model_dump_json(include={"router", "nodes", "cluster"})
+    return digest(shown)
+
+
 class RouterKeeper:
-    """Keeps this host's router running. One that an earlier agent started is not doubled."""
+    """Keeps this host's router running. One that an earlier agent started is not doubled, unless it
+    was started with other settings: then it ends, and its clients connect again."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -170,11 +183,16 @@ class RouterKeeper:
 
     def _running(self) -> Watched | None:
         try:
-            pid = int(self._pid_file.read_text())
+            number, *note = self._pid_file.read_text().split()
+            pid = int(number)
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (OSError, ValueError):
             return None
-        return watch(pid) if b"router" in command else None
+        watched = watch(pid) if b"router" in command else None
+        if watched is not None and note != [router_digest(self._parts.config)]:
+            self._parts.events(Event("router-outdated", {"pid": pid}))
+            watched.kill(signal.SIGTERM)
+        return watched
 
     def _start(self) -> Watched | None:
         """By the launcher if there is one: clients keep their connections while the agent's unit is
@@ -207,9 +225,9 @@ async def _until_signal(work: Callable[[], Awaitable[None]], life: Life | None =
 
 
 @contextmanager
-def pid_file(path: Path) -> Iterator[None]:
+def pid_file(path: Path, *, note: str = "") -> Iterator[None]:
     """Says who runs, for operators and tests; removed at a clean end."""
-    path.write_text(f"{os.getpid()}\n")
+    path.write_text(f"{os.getpid()} {note}".rstrip() + "\n")
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import typer
 
 from primacy.cli import (
+    configuring,
     diverged,
     durability,
     hold,
@@ -61,6 +62,7 @@ def application() -> typer.Typer:
     app.command()(reinit.reinit)
     app.command()(restart.restart)
     app.command()(report.report)
+    app.add_typer(configuring.app, name="config")
     app.add_typer(kv.app, name="kv")
     app.command()(hold.lock)
     app.command()(hold.elect)

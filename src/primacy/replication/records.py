@@ -18,6 +18,8 @@ cluster/pause           Pause               an operator
 cluster/policy          DurabilityPolicy    an operator; stands above the configuration's values
 cluster/diverged/ID     DivergedRecord      the node that saved them; an operator dismisses it
 cluster/tasks/NODE      NodeTask            an operator; removed by that node when it ended
+cluster/config          ConfigRecord        an operator: the file that every host shall have
+cluster/configs/NODE    ConfigSeen          that node's agent: the file that it has
 cluster/history/E       HistoryRecord       the primary of epoch E, when its doors opened
 cluster/decisions/NODE/SLOT   Decision      that node's brain; SLOT = its number % DECISIONS_KEPT
 """
@@ -41,6 +43,8 @@ FAILOVER_KEY = "cluster/failover"
 OUTCOMES_PREFIX = "cluster/outcomes/"
 PAUSE_KEY = "cluster/pause"
 TASKS_PREFIX = "cluster/tasks/"
+CONFIG_KEY = "cluster/config"
+CONFIG_SEEN_PREFIX = "cluster/configs/"
 HISTORY_PREFIX = "cluster/history/"
 POLICY_KEY = "cluster/policy"
 DIVERGED_PREFIX = "cluster/diverged/"
@@ -254,6 +258,29 @@ class DivergedRecord(msgspec.Struct, frozen=True, kw_only=True):
     wall_s: float = 0.0
     dismissed_wall_s: float = 0.0
     """When an operator had seen to them; 0: nobody has."""
+
+
+class ConfigRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The configuration file as an operator applied it: it names files of secrets, holds none."""
+
+    version: int
+    text: str
+    base: str
+    """The digest of the file that it was made from: only that one is replaced by it."""
+    digest: str
+    wall_s: float = 0.0
+
+
+class ConfigSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """Which configuration file a node has."""
+
+    node: NodeId
+    file: str
+    """The digest of what stands on its disk."""
+    running: str
+    """The digest of what its agent started with."""
+    problem: str = ""
+    """Why the newest ConfigRecord was not taken over."""
 
 
 class HistoryRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -53,8 +53,8 @@ async def log_end(settings: MariaDbSettings) -> LogEnd:
 async def save_diverged(
     settings: MariaDbSettings, branches: Sequence[Branch], base: Position
 ) -> Diverged:
-    """`branches`: where the epochs of the cluster begin, as far as they are known. `base`: where the
-    log of a clone begins; what the cluster had until then is in its data."""
+    """`branches`: where the epochs of the cluster begin, as far as they are known. `base`: where
+    the log of a clone begins; what the cluster had until then is in its data."""
     end = (await log_end(settings)).sequence
     within = [each for each in branches if each.first_sequence <= end]
     if not within:
