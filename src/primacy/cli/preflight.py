@@ -113,9 +113,9 @@ def _running(pid_file: Path, words: tuple[str, ...]) -> int | None:
     A command of ours has these words among its arguments; a server has our directory in them.
     """
     try:
-        pid = int(pid_file.read_text())
+        pid = int(pid_file.read_text().split()[0])
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except (OSError, ValueError):
+    except (OSError, ValueError, IndexError):
         return None
     if words:
         return pid if all(word in arguments for word in words) else None
