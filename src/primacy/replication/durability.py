@@ -161,8 +161,10 @@ def judge_unknown_record(
         )
     best = max(sealed.values(), key=lambda each: rank(each, priority))
     return Verdict(
-        is_allowed=best.node == own.node,
+        is_allowed=best.received == own.received,
         counted=names,
+        is_tie=best.node != own.node and best.received == own.received,
+        goes_first=best.node,
         reason=f"the durability record is unknown; all sealed; {best.node} is most advanced",
     )
 

@@ -37,6 +37,14 @@ B_NEVER_C = replace(NEVER_C, data_nodes=(A, C))
 CALM = {"durability_for_s": 61.0, "switchover_for_s": 61.0}
 """Nothing has moved for longer than the policy asks."""
 
+UNRECORDED = vacant(
+    B,
+    durability=None,
+    nodes={A: status(A), B: status(B), C: status(C)},
+    seals={A: seal(A), B: seal(B), C: seal(C)},
+)
+"""All data nodes have sealed at the same position, and the store has no durability record."""
+
 Row = tuple[Policy, View, type[do.Action] | None]
 
 SITUATIONS: dict[str, Row] = {
@@ -93,6 +101,16 @@ SITUATIONS: dict[str, Row] = {
     "what only a node that is never promoted holds bars all others": (
         NEVER_C,
         vacant(B, seals={B: seal(B), C: seal(C, received=AHEAD)}),
+        None,
+    ),
+    "the record is unknown, all are equal, and the first by name is never promoted": (
+        replace(POLICY, never_promote=frozenset({A})),
+        replace(UNRECORDED, store=replace(UNRECORDED.store, vacant_for_s=9.0)),
+        do.Claim,
+    ),
+    "the record is unknown, all are equal: the first by name has its time": (
+        POLICY,
+        UNRECORDED,
         None,
     ),
     "so it leaves the sync set where others can acknowledge": (

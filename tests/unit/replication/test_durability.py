@@ -93,6 +93,16 @@ def test_without_a_record_every_data_node_must_be_sealed() -> None:
     assert not judge_unknown_record(sealed[0], sealed, [a, b], priority={}).is_allowed
 
 
+def test_without_a_record_equally_advanced_nodes_are_a_tie() -> None:
+    """Else nobody goes where the first by name is never promoted (seed 5067: a dead end)."""
+    a, b = NodeId("a"), NodeId("b")
+    sealed = [seal(a, 5), seal(b, 5)]
+    first = judge_unknown_record(sealed[0], sealed, [a, b], priority={})
+    second = judge_unknown_record(sealed[1], sealed, [a, b], priority={})
+    assert (first.is_allowed, first.is_tie, first.goes_first) == (True, False, a)
+    assert (second.is_allowed, second.is_tie, second.goes_first) == (True, True, a)
+
+
 def test_a_lossy_promotion_takes_the_most_advanced_and_says_what_it_is() -> None:
     sealed = [seal(NodeId("a"), 5), seal(NodeId("b"), 7)]
     assert not judge_lossy(sealed[0], sealed, priority={}).is_allowed
