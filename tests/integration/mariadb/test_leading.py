@@ -294,10 +294,14 @@ def test_an_excluded_node_is_gone_and_stays_away(trio: Trio) -> None:
             assert seen.sending.receivers == {B}
             assert seen.sending.excluded == {C}
             assert seen.received == before, "the lock is local, not in the log"
-            await trio[C].until(lambda seen: not seen.replication.is_receiving)
+            away = await trio[C].until(lambda seen: not seen.replication.is_receiving)
+            assert away.replication.acknowledges, "it would, as soon as it is let in"
+            await trio[C].engine.follow(A, Epoch(1), acknowledge=False)
+            assert not (await trio[C].engine.observe()).replication.acknowledges
             await trio[A].engine.admit(C)
-            await trio[A].until(lambda seen: seen.sending.receivers == {B, C})
-            assert (await trio[A].engine.observe()).sending.excluded == frozenset()
+            seen = await trio[A].until(lambda seen: seen.sending.receivers == {B, C})
+            assert seen.sending.acknowledging_count == 1, "c is back, and silent"
+            assert seen.sending.excluded == frozenset()
 
     run(story())
 
