@@ -1,12 +1,19 @@
 """Whole runs: seeds that once found a bug, the same seed twice, and a bug that must be found."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from primacy.sim.run import replay, run_seed, run_seeds
+from primacy.cluster.actions import Claim, Plan
+from primacy.cluster.agent import Agent
+from primacy.cluster.view import View
+from primacy.model import Revision
+from primacy.sim.node import Parts
+from primacy.sim.run import genuine, replay, run_seed, run_seeds
+from primacy.sim.settings import Setup
 
 FOUND = {
     2: "bootstrap: the first primary died before its first record, and that was the end",
@@ -61,6 +68,27 @@ def test_a_planted_bug_is_found_and_comes_with_the_command_that_replays_it() -> 
     assert verdict.broken is not None
     assert verdict.broken.name == "acks-come-from-the-recorded-set"
     assert f"primacy sim replay {verdict.seed} --trace" in str(verdict)
+
+
+class IsOvertaken(Agent):
+    """Every claim of a hand-over comes too late: the offer is not what it was."""
+
+    async def _act(self, step: Plan, view: View) -> None:
+        if isinstance(step.action, Claim) and step.action.kind == "switchover":
+            late = replace(step.action, handover_mod=Revision(1))
+            step = Plan(action=late, reason=step.reason)
+        await super()._act(step, view)
+
+
+def test_a_target_whose_claim_is_overtaken_can_go_on_following() -> None:
+    """Sealed for an epoch that nobody claims it could follow nobody, and writes stayed blocked."""
+
+    def assembly(setup: Setup) -> Parts:
+        return replace(genuine(setup), agent=IsOvertaken)
+
+    verdict = run_seed(2, 60.0, assembly=assembly)
+    assert verdict.broken is None, str(verdict)
+    assert "switchover" not in verdict.counters
 
 
 def planted() -> ModuleType:

@@ -33,7 +33,7 @@ from primacy.cluster.viewing import Records, Sight
 from primacy.coordination.api import Store, Txn
 from primacy.engines.api import Engine, Guardian, Progress
 from primacy.errors import Conflict, Unavailable
-from primacy.model import Epoch, Incarnation, Position, Revision
+from primacy.model import Epoch, Incarnation, Revision
 from primacy.replication.records import BranchRecord
 from primacy.telemetry import Event, Sink
 
@@ -189,11 +189,11 @@ class Hands:
         await self._holding.take(self._policy.lease_ttl_s)
 
     async def _claim(self, action: do.Claim, view: View) -> None:
+        """A target of a hand-over is not sealed for it: were the claim overtaken, it could follow
+        nobody until the next epoch. It refuses older epochs before it writes its epoch row."""
         if action.kind == "switchover":
             self.steps.restart(0.0)
         self.steps.begin("claiming")
-        if action.kind == "switchover":
-            await self._stop_receiving_for(action, view)
         if not self._holding.is_held:
             await self._holding.take(self._policy.lease_ttl_s)
         incarnation = view.incarnation or Incarnation("")
@@ -211,17 +211,6 @@ class Hands:
         self.steps.accepted_loss, self.steps.may_lose = action.accepted_loss, action.may_lose
         self._events(Event("claimed", {"epoch": action.epoch, "reason": action.reason}))
         await self._holding.arm(action.epoch)
-
-    async def _stop_receiving_for(self, action: do.Claim, view: View) -> None:
-        """A winner refuses older epochs first, and still stands where it was offered the lead."""
-        offer = view.store.handover
-        seen = await self._engine.seal(action.epoch)
-        self._sight.observe(seen, self._clock.now_s())
-        if offer is None or seen.received < Position(offer.epoch, offer.last_sequence):
-            raise Conflict(
-                f"stopped receiving at {seen.received}, before the offered end of the log",
-                hint="The offer is withdrawn by itself; the node follows again.",
-            )
 
     async def _adopt(self, action: do.Adopt, view: View) -> None:
         """Both records bind while a swap may still be applied, and only the former agent knew of
