@@ -63,7 +63,7 @@ soak-faults: install system  ## every fault ROUNDS times, then 100 random ones a
 	$(BIN)/primacy demo --fault random --rounds 100 --seed $(SEED) $(ARGS)
 
 mutants: install  ## plant each known bug and see the simulator find it
-	$(BIN)/python tests/sim/mutants.py $(ARGS)
+	$(BIN)/python -m tests.sim.mutants $(ARGS)
 
 demo: install system  ## three servers, one fault after another (ENGINE=mariadb, ARGS="--fault crash")
 	$(BIN)/primacy demo --engine $(ENGINE) $(ARGS)

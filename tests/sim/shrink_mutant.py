@@ -1,16 +1,17 @@
 """Shrink the run in which a planted bug is found, and replay what is left of it.
 
-    python tests/sim/shrink_mutant.py NAME SEED [--within-s S] [--out FILE]
-    python tests/sim/shrink_mutant.py NAME SEED --choices FILE
+    python -m tests.sim.shrink_mutant NAME SEED [--within-s S] [--out FILE]
+    python -m tests.sim.shrink_mutant NAME SEED --choices FILE
 
 `primacy sim shrink` does the same for the genuine parts; a planted bug has to be named.
 """
 
 import argparse
-import importlib.util
 import sys
 import time
 from pathlib import Path
+
+from tests.sim.mutants import MUTANTS
 
 from primacy.cli.simulate import shrunk_lines
 from primacy.errors import Rejected
@@ -22,17 +23,9 @@ DURATION_S = 60.0
 
 
 def assembly_of(name: str) -> Assembly:
-    """From the script beside this file."""
-    spec = importlib.util.spec_from_file_location("mutants", Path(__file__).parent / "mutants.py")
-    if spec is None or spec.loader is None:
-        sys.exit("mutants.py is not beside this script")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["mutants"] = module
-    spec.loader.exec_module(module)
-    mutants: dict[str, Assembly] = module.MUTANTS
-    if name not in mutants:
-        sys.exit(f"no such bug: {name}; there are {', '.join(mutants)}")
-    return mutants[name]
+    if name not in MUTANTS:
+        sys.exit(f"no such bug: {name}; there are {', '.join(MUTANTS)}")
+    return MUTANTS[name]
 
 
 def tell(name: str, outcome: Outcome, effort: Effort) -> None:

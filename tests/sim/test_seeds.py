@@ -1,11 +1,9 @@
 """Whole runs: seeds that once found a bug, the same seed twice, and a bug that must be found."""
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 
 import pytest
+from tests.sim.mutants import MUTANTS
 
 from primacy.cluster.actions import Claim, Plan
 from primacy.cluster.agent import Agent
@@ -63,8 +61,7 @@ def test_a_budget_of_seeds_is_run_in_order_and_counted() -> None:
 
 
 def test_a_planted_bug_is_found_and_comes_with_the_command_that_replays_it() -> None:
-    mutants = planted()
-    verdict = run_seed(1, 60.0, assembly=mutants.MUTANTS["opened-before-row"])
+    verdict = run_seed(1, 60.0, assembly=MUTANTS["opened-before-row"])
     assert verdict.broken is not None
     assert verdict.broken.name == "acks-come-from-the-recorded-set"
     assert f"primacy sim replay {verdict.seed} --trace" in str(verdict)
@@ -89,13 +86,3 @@ def test_a_target_whose_claim_is_overtaken_can_go_on_following() -> None:
     verdict = run_seed(2, 60.0, assembly=assembly)
     assert verdict.broken is None, str(verdict)
     assert "switchover" not in verdict.counters
-
-
-def planted() -> ModuleType:
-    """The script beside this file: it is no package."""
-    spec = importlib.util.spec_from_file_location("mutants", Path(__file__).parent / "mutants.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -57,12 +57,11 @@ def plan_rejoin(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
     if found.count == 0 and found.is_certain:
         return act(Start(as_primary=True, reason="its log is a part of the new history: no cut"))
     durability = view.store.durability
-    is_settled = durability is not None and durability.epoch == record.epoch
     is_named = durability is not None and (
         durability.primary.node == view.node or durability.names(view.node, view.incarnation)
     )
     left_s = CUT_NAMED_AFTER_TTLS * policy.lease_ttl_s - view.state_for_s
-    if is_named and not is_settled and left_s > 0:
+    if is_named and not is_settled(view, record) and left_s > 0:
         return wait(
             f"{found.count} transaction(s) would be cut, and the durability record does not stand"
             f" for epoch {record.epoch} yet: the server stays down for {left_s:.1f} s more",
@@ -85,6 +84,13 @@ def is_spare(view: View, record: PrimaryRecord) -> bool:
         and durability.epoch == record.epoch
         and not durability.names(view.node, view.incarnation)
     )
+
+
+def is_settled(view: View, record: PrimaryRecord) -> bool:
+    """The primary has recorded its own D: its log holds all that was ever acknowledged, so what
+    this node alone has may go."""
+    durability = view.store.durability
+    return durability is not None and durability.epoch == record.epoch
 
 
 def plan_diverged(view: View, policy: Policy, record: PrimaryRecord, error: str | None) -> Plan:

@@ -22,7 +22,15 @@ from primacy.cluster.actions import (
     act,
     wait,
 )
-from primacy.cluster.plan_rejoin import TORN, is_spare, plan_clone, plan_diverged, plan_rejoin
+from primacy.cluster.plan_rejoin import (
+    CUT_NAMED_AFTER_TTLS,
+    TORN,
+    is_settled,
+    is_spare,
+    plan_clone,
+    plan_diverged,
+    plan_rejoin,
+)
 from primacy.cluster.plan_task import is_to_be_copied, plan_task
 from primacy.cluster.policy import Policy
 from primacy.cluster.view import DISK_FULL, View, is_silent
@@ -107,13 +115,25 @@ def _salvage(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
     return act(Salvage(reason="received data that only the relay log holds comes first"))
 
 
+def _is_repair_due(view: View, policy: Policy, record: PrimaryRecord) -> bool:
+    """A tail that cannot be applied goes with the clone: once D stands, or, since D may wait for
+    this very node, after as long as a named node leaves it to others."""
+    patience_s = ERROR_CONFIRMED_AFTER_S
+    if not is_settled(view, record):
+        patience_s += CUT_NAMED_AFTER_TTLS * policy.lease_ttl_s
+    return view.error_for_s >= patience_s
+
+
 def _run_as_replica(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
+    replication = view.engine.replication
+    is_broken = replication.error is not None and not replication.is_diverged
+    if is_broken and view.store.pause is None and _is_repair_due(view, policy, record):
+        return plan_clone(view, policy, record, f"replication is broken: {replication.error}")
     if view.engine.needs_salvage:
         return _salvage(view, policy, record)
     taking_over = _take_over(view, policy, record)
     if taking_over is not None:
         return taking_over
-    replication = view.engine.replication
     is_attached = (
         view.engine.following_epoch == record.epoch and replication.upstream == record.node
     )
@@ -123,8 +143,6 @@ def _run_as_replica(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
         return plan_diverged(view, policy, record, replication.error)
     if is_to_be_copied(view):
         return plan_clone(view, policy, record, "a new copy was asked for")
-    if is_attached and replication.error and view.error_for_s >= ERROR_CONFIRMED_AFTER_S:
-        return plan_clone(view, policy, record, f"replication is broken: {replication.error}")
     wanted = _should_acknowledge(view, record)
     is_mistaken = replication.acknowledges != wanted and (
         replication.acknowledges or replication.is_receiving

@@ -101,6 +101,50 @@ class _Watched:
         self.writes: list[Persist] = []
 
 
+class _Disk:
+    """What one member's disk has answered for: the terms of its log, and what a snapshot holds."""
+
+    __slots__ = ("_first", "_terms", "snapshot")
+
+    def __init__(self) -> None:
+        self.snapshot = 0
+        """Everything up to here is held by a snapshot."""
+        self._first = 1
+        self._terms: list[int] = []
+
+    @property
+    def last(self) -> int:
+        return max(self.snapshot, self._first + len(self._terms) - 1)
+
+    def take(self, write: Persist) -> None:
+        """A write is durable: its entries void whatever stood in their place and behind it."""
+        if write.snapshot is not None:
+            self.snapshot = max(self.snapshot, write.snapshot.index)
+            self._terms = []
+        self.put(write.entries)
+
+    def put(self, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        place = entries[0].index - self._first
+        if not self._terms or place < 0:
+            self._first, place = entries[0].index, 0
+        self._terms[place:] = [entry.term for entry in entries]
+
+    def holds(self, index: int, term: int) -> bool:
+        place = index - self._first
+        is_in_log = 0 <= place < len(self._terms) and self._terms[place] == term
+        return is_in_log or index <= self.snapshot
+
+    def lacks_of(self, earlier: "_Disk") -> int | None:
+        """The first place that `earlier` held and this one holds otherwise or not at all."""
+        for place, term in enumerate(earlier._terms):  # noqa: SLF001 - of the same class
+            index = earlier._first + place  # noqa: SLF001 - of the same class
+            if index > self.snapshot and not self.holds(index, term):
+                return index
+        return None
+
+
 class RaftHistory:
     """Call `started` for each (re)start of a member and `observe` after each of its steps."""
 
@@ -111,9 +155,9 @@ class RaftHistory:
         self._vote_of: dict[tuple[int, NodeId], NodeId] = {}
         self._entries: dict[tuple[int, int], tuple[int, bytes]] = {}
         """(index, term) -> term of the entry before it, and the data."""
-        self._held: dict[tuple[int, int], set[NodeId]] = {}
-        """(index, term) -> whose disk has held it."""
-        self._held_snapshot: dict[NodeId, int] = {}
+        self._disks: dict[NodeId, _Disk] = {}
+        self._replaced: list[tuple[NodeId, _Disk]] = []
+        """What it acknowledged may still be on its way."""
         self._committed: dict[int, tuple[int, int]] = {}
         """Term of a leader -> (index, term) of the last entry that it committed."""
         self._applied: dict[int, Entry] = {}
@@ -122,13 +166,24 @@ class RaftHistory:
         """The highest that any leader has reached."""
 
     def started(self, member: Raft) -> None:
-        """A process begins: what it restored is what its disk holds."""
+        """A process begins: what it restored is what its disk holds, and that is no less than
+        what the disk has answered for."""
         self._watched[member.node] = _Watched(member)
-        self._held_snapshot[member.node] = member.log.base_index
         entries = member.log.slice(member.log.base_index + 1, member.last_index)
         self._note_entries(member, entries)
-        for entry in entries:
-            self._hold(member.node, entry)
+        disk, earlier = _Disk(), self._disks.get(member.node)
+        disk.snapshot = int(member.log.base_index)
+        disk.put(entries)
+        self._disks[member.node] = disk
+        lost = None if earlier is None else disk.lacks_of(earlier)
+        detail = f"{member}: its disk answered for {lost} and has it no more"
+        _require("durable-before-acknowledged", lost is None, detail)
+
+    def disk_replaced(self, node: NodeId) -> None:
+        """The disk of `node` is gone, and another stands in its place."""
+        gone = self._disks.pop(node, None)
+        if gone is not None:
+            self._replaced.append((node, gone))
 
     def observe(
         self,
@@ -185,10 +240,8 @@ class RaftHistory:
             index = message.match_index
             term = member.log.term_at(index)
             if message.term == member.term and term is not None:
-                holds = index <= self._held_snapshot.get(node, 0) or (
-                    node in self._held.get((index, term), ())
-                )
-                if not holds:
+                disk = self._disks.get(node)
+                if index and (disk is None or not disk.holds(index, term)):
                     raise InvariantBroken(name, f"{member} acknowledges {index}")
         elif isinstance(message, VoteReply) and message.is_granted:
             self._vote(node, message.term, to)
@@ -209,19 +262,7 @@ class RaftHistory:
             write = writes.pop(0)
             if write.hard is not None:
                 watched.hard_term, watched.hard_vote = write.hard.term, write.hard.voted_for
-            if write.snapshot is not None:
-                index = max(self._held_snapshot.get(node, 0), write.snapshot.index)
-                self._held_snapshot[node] = index
-            for entry in write.entries:
-                self._hold(node, entry)
-
-    def _hold(self, node: NodeId, entry: Entry) -> None:
-        key = (entry.index, entry.term)
-        holders = self._held.get(key)
-        if holders is None:
-            self._held[key] = {node}
-        else:
-            holders.add(node)
+            self._disks.setdefault(node, _Disk()).take(write)
 
     def _note_entries(self, member: Raft, entries: Sequence[Entry]) -> None:
         if not entries:
@@ -266,9 +307,8 @@ class RaftHistory:
             return  # Compacted within the same step: it was applied, so it is checked there.
         detail = f"{member}: {index} of term {term}"
         _require("commit-by-own-term", term == member.term, detail)
-        snapshots = self._held_snapshot
-        holders = set(self._held.get((index, term), ()))
-        holders |= {node for node, held in snapshots.items() if held >= index}
+        disks = (*self._disks.items(), *self._replaced)
+        holders = {node for node, disk in disks if disk.holds(index, term)}
         detail = f"{member}: {index} on {sorted(holders)}"
         _require("commit-has-majority", len(holders) >= self._majority, detail)
         self._committed[member.term] = (index, int(term))

@@ -1,7 +1,12 @@
 """One disk of one process: a write is durable only after its fsync, and a crash loses the rest.
 
 What arrives while an fsync runs goes into the next one. A crash keeps some first part of what was
-not synced, as page caches do: a write may survive that nobody was told about.
+not synced, as page caches do: a write may survive that nobody was told about, and the one behind it
+is torn: its checksum is wrong, and recovery cuts it.
+
+    slow       an fsync takes longer
+    full       nothing can be written until there is space again
+    failing    the next fsync reports an error; what it should have written may stand there or not
 """
 
 import random
@@ -10,6 +15,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from primacy.sim.world import Process, World
+
+FULL_RETRY_S = 0.5
+"""How often a server that waits for space tries again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +41,12 @@ class Disk:
 
     def __init__(self, world: World, owner: Process, rates: DiskRates) -> None:
         self.slowness = 1.0
+        self.is_full = False
+        self.fails_next = False
+        self.on_failure: Callable[[str], None] | None = None
+        """The owner must stop: an fsync failed, or there is no space and it does not wait."""
+        self.waits_for_space = False
+        """A database server waits; a write-ahead log gives up."""
         self._world = world
         self._owner = owner
         self._rates = rates
@@ -50,6 +64,17 @@ class Disk:
         """The owner was killed: what is not synced is lost, save perhaps its first part."""
         unsynced = self._syncing + self._waiting
         self._syncing, self._waiting = [], []
+        self._keep_some(unsynced)
+
+    def repair(self) -> None:
+        """Somebody made space, or put another controller in: it works as it should."""
+        self.slowness = 1.0
+        self.is_full = self.fails_next = False
+
+    def make_space(self) -> None:
+        self.is_full = False
+
+    def _keep_some(self, unsynced: list[Write]) -> None:
         if not unsynced:
             return
         kept = self._chance.randrange(len(unsynced) + 1)
@@ -66,11 +91,34 @@ class Disk:
         self._world.after(delay_s, self._owner, self._synced)
 
     def _synced(self) -> None:
+        if self.is_full and self.waits_for_space:
+            self._world.after(FULL_RETRY_S, self._owner, self._synced)
+            return
+        if self.is_full or self.fails_next:
+            self.fails_next = False
+            self._fail("no space is left" if self.is_full else "an fsync failed")
+            return
+        self._told(self._committed())
+
+    def _committed(self) -> list[Write]:
         done, self._syncing = self._syncing, []
         for write in done:
             write.commit()
         if self._waiting:
             self._sync()
+        return done
+
+    def _told(self, done: list[Write]) -> None:
         for write in done:
             if write.then is not None:
                 write.then()
+
+    def _fail(self, why: str) -> None:
+        """The kernel may have dropped the pages that it could not write: nobody is told that they
+        are durable, neither now nor after a second try, and the owner stops."""
+        failed, self._syncing = self._syncing + self._waiting, []
+        self._waiting = []
+        self._keep_some(failed)
+        self._world.trace.sometimes(f"disk stopped its owner: {why}")
+        if self.on_failure is not None:
+            self.on_failure(why)

@@ -48,11 +48,13 @@ class Files:
 
     __slots__ = (
         "applied",
+        "broken_at",
         "committed",
         "excluded",
         "has_old_data",
         "incarnation",
         "is_cut",
+        "led_epoch",
         "log",
         "sealed_epoch",
         "synced",
@@ -66,6 +68,10 @@ class Files:
         self.committed = 0
         """Up to here nothing waits for an acknowledgement: a start as a replica cuts the rest."""
         self.sealed_epoch = Epoch(0)
+        self.led_epoch = Epoch(0)
+        """The last epoch that was begun here, until this node follows again."""
+        self.broken_at: int | None = None
+        """This record cannot be applied to this data: rows that it changes are not as they were."""
         self.is_cut = False
         self.has_old_data = False
         self.excluded: set[NodeId] = set()
@@ -91,6 +97,15 @@ class Files:
         if position.sequence > len(self.log):
             return False
         return self.log[position.sequence - 1].epoch == position.epoch
+
+    @property
+    def is_applier_broken(self) -> bool:
+        """It stands before a record that it cannot apply."""
+        return (
+            self.broken_at is not None
+            and self.applied >= self.broken_at - 1
+            and self.synced >= self.broken_at
+        )
 
     def mark_synced(self, sequence: int) -> None:
         self.synced = max(self.synced, min(sequence, len(self.log)))
@@ -135,10 +150,13 @@ class Files:
         self.is_cut = True
 
     def copy_from(self, donor: "Files", incarnation: Incarnation) -> None:
-        """A clone: the donor's durable log under a new incarnation. Own refusals stay."""
-        self.log = donor.log[: donor.synced]
+        """A clone: what the donor had committed and applied, under a new incarnation. Own refusals
+        stay. A backup rolls back what waits for its acknowledgement, and takes no relay log."""
+        self.log = donor.log[: min(donor.synced, donor.committed, donor.applied)]
         self.synced = self.applied = self.committed = len(self.log)
         self.incarnation = incarnation
+        self.broken_at = None
+        self.led_epoch = Epoch(0)
         self.is_cut = False
         self.has_old_data = True
         self.excluded = set()

@@ -175,7 +175,8 @@ class SimClock:
         return self._process.clock.local_s(self._world.now_s)
 
     def wall_s(self) -> float:
-        return 1_700_000_000.0 + self._world.now_s
+        clock = self._process.clock
+        return 1_700_000_000.0 + clock.wall_rate * self._world.now_s + clock.wall_offset_s
 
     async def sleep(self, delay_s: float) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

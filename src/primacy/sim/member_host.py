@@ -10,10 +10,8 @@ from typing import assert_never
 
 from primacy.consensus.machine import (
     Effect,
-    Entry,
     Event,
     Excluded,
-    HardState,
     Install,
     LeaderChanged,
     Persist,
@@ -28,7 +26,7 @@ from primacy.consensus.machine import (
     Tick,
 )
 from primacy.consensus.raft.messages import Message, VoteReply
-from primacy.consensus.raft.node import Limits, Raft, Restored, Timing
+from primacy.consensus.raft.node import Limits, Raft, Timing
 from primacy.coordination.api import WatchBatch
 from primacy.coordination.embedded.commands import Answer
 from primacy.coordination.embedded.kv import Kv
@@ -43,10 +41,13 @@ from primacy.coordination.embedded.requests import (
     RequestBody,
     SnapshotDue,
 )
+from primacy.errors import Corrupt
 from primacy.model import LogIndex, NodeId
 from primacy.sim.disk import Disk
 from primacy.sim.invariants import Invariants
 from primacy.sim.loop import RESOLUTION_S
+from primacy.sim.member_files import MemberFiles
+from primacy.sim.moments import Moment
 from primacy.sim.network import Network
 from primacy.sim.world import Process, World
 
@@ -56,44 +57,6 @@ SNAPSHOT_GIVE_UP_S = 0.5
 
 Watcher = Callable[[WatchBatch | None], None]
 """Hears each revision that is applied here; None where the state was replaced."""
-
-
-class MemberFiles:
-    """What survives: one life of one disk."""
-
-    def __init__(self, incarnation: str) -> None:
-        self.incarnation = incarnation
-        self.hard = HardState()
-        self.entries: list[Entry] = []
-        self.snapshot = SnapshotMeta()
-        self.pieces: tuple[bytes, ...] = ()
-
-    def persist(self, write: Persist, received: dict[SnapshotMeta, tuple[bytes, ...]]) -> None:
-        if write.hard is not None:
-            self.hard = write.hard
-        if write.snapshot is not None:
-            self.entries.clear()
-            if write.snapshot != self.snapshot:
-                self.snapshot, self.pieces = write.snapshot, received[write.snapshot]
-        if write.entries:
-            first = write.entries[0].index
-            base = self.entries[0].index if self.entries else first
-            del self.entries[max(0, first - base) :]
-            self.entries.extend(write.entries)
-
-    def take_snapshot(self, meta: SnapshotMeta, pieces: tuple[bytes, ...]) -> None:
-        """A peer's, written beside the own one and renamed; the log is not touched yet."""
-        if meta.index > self.snapshot.index:
-            self.snapshot, self.pieces = meta, pieces
-
-    def save_snapshot(
-        self, meta: SnapshotMeta, pieces: tuple[bytes, ...], *, trailing_entries: int
-    ) -> None:
-        if meta.index <= self.snapshot.index:
-            return
-        self.snapshot, self.pieces = meta, pieces
-        while self.entries and self.entries[0].index < meta.index - trailing_entries:
-            del self.entries[0]
 
 
 class SeenRaft(Raft):
@@ -143,8 +106,8 @@ class MemberHost:
         self.files = parts.files(f"{node}-disk-1")
         self.member: StoreMember | None = None
         self.watchers: list[Watcher] = []
-        self.on_vote: Callable[[NodeId], None] | None = None
-        """For faults: called when a granted vote has been sent."""
+        self.lives = 1
+        """How many disks this member has had."""
         self._voters = tuple(voters)
         self._world = world
         self._network = network
@@ -158,10 +121,10 @@ class MemberHost:
     # ---- lives
 
     def boot(self) -> None:
-        """The process has just been started: read the disk, and go on."""
-        files, parts = self.files, self._parts
-        restored = Restored(files.hard, tuple(files.entries), files.snapshot, files.incarnation)
-        kv = Kv.from_pieces(iter(files.pieces)) if files.pieces else Kv()
+        """The process has just been started: read the disk, and go on. `Corrupt`: refused."""
+        parts = self._parts
+        restored, pieces = self.files.restore()
+        kv = Kv.from_pieces(iter(pieces)) if pieces else Kv()
         chance = self._world.stream(f"raft/{self.node}").random
         now_s = self._now_s()
         raft = parts.raft(
@@ -174,6 +137,27 @@ class MemberHost:
         )
         self._wake_due_s = float("inf")
         self._rearm()
+
+    @property
+    def can_be_watched(self) -> bool:
+        """It runs, takes part and knows a leader: what it does not say has not happened."""
+        member = self.member
+        return member is not None and member.raft.is_admitted and member.raft.leader is not None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the next start will find damage that it must not pass over."""
+        try:
+            self.files.check()
+        except Corrupt:
+            return True
+        return False
+
+    def wipe(self) -> None:
+        """While the process is down: its disk is gone, and a blank one stands in its place."""
+        self.lives += 1
+        self.files = self._parts.files(f"{self.node}-disk-{self.lives}")
+        self._witness.on_disk_replaced(self.node)
 
     def crash(self) -> None:
         self.disk.crash()
@@ -212,8 +196,8 @@ class MemberHost:
                     self._network.send(
                         self.node, peer.process, "raft", peer.on_message, self.node, message
                     )
-                    if self.on_vote and isinstance(message, VoteReply) and message.is_granted:
-                        self.on_vote(self.node)
+                    if isinstance(message, VoteReply) and message.is_granted:
+                        self._witness.moments.has_come(Moment.VOTED, self.node)
                 case Persist():
                     self._persist(effect)
                 case Reply(request_id, body):
@@ -236,6 +220,7 @@ class MemberHost:
                 case LeaderChanged():
                     self._world.note(self.node, "store-leader", str(effect))
                 case Excluded(by, reason):
+                    self._world.trace.sometimes("wiped voter refused")
                     self._world.note(self.node, "store-excluded", f"by {by}: {reason}")
                 case _:
                     assert_never(effect)

@@ -17,6 +17,10 @@ LOCAL_DELAY_S = 0.00005
 RETRANSMIT_S = 0.2
 """How much later a lost packet of a connection arrives."""
 
+STORE_FLOWS = ("raft", "snapshot", "store", "watch")
+LOG_FLOWS = ("log", "acks")
+"""What flows carry: between members and their clients; between databases."""
+
 REPEAT_DELAY_MAX_S = 0.5
 """How late a repeated message may come."""
 
@@ -39,12 +43,26 @@ class Network:
     def __init__(self, world: World, rates: NetworkRates) -> None:
         self.rates = rates
         self.cuts: set[tuple[str, str]] = set()
+        self.flow_cuts: set[tuple[str, str, str]] = set()
+        """Directed links that carry all but one flow."""
+        self.lags_s: dict[tuple[str, str, str], float] = {}
+        """What directed links add to one flow's delay."""
         self._world = world
         self._chance: random.Random = world.stream("network")
         self._last_arrival_s: dict[tuple[str, str, str], float] = {}
 
-    def is_cut(self, source: str, target: str) -> bool:
-        return (source, target) in self.cuts
+    def is_cut(self, source: str, target: str, flow: str = "") -> bool:
+        return self._is_severed(source, target, flow)
+
+    def heal(self) -> None:
+        self.cuts.clear()
+        self.flow_cuts.clear()
+        self.lags_s.clear()
+
+    def _is_severed(self, source: str, target: str, flow: str) -> bool:
+        if not self.cuts and not self.flow_cuts:
+            return False
+        return (source, target) in self.cuts or (source, target, flow) in self.flow_cuts
 
     def send(
         self,
@@ -59,21 +77,21 @@ class Network:
         if source == target.host:
             world.after(LOCAL_DELAY_S, target, action, *arguments)
             return
-        if (source, target.host) in self.cuts:
+        if self._is_severed(source, target.host, flow):
             return
         if rates.loss and chance.random() < rates.loss:
             world.trace.sometimes("message lost")
             return
-        delay_s = self._delay_s()
         key = (source, target.host, flow)
+        delay_s = self._delay_s() + self._lag_s(key)
         arrival_s = max(world.now_s + delay_s, self._last_arrival_s.get(key, 0.0))
         self._last_arrival_s[key] = arrival_s
         wait_s = arrival_s - world.now_s
-        world.after(wait_s, target, self._arrive, source, target, action, arguments)
+        world.after(wait_s, target, self._arrive, source, target, flow, action, arguments)
         if rates.repeat and chance.random() < rates.repeat:
             late_s = wait_s + chance.random() * REPEAT_DELAY_MAX_S
             world.trace.sometimes("message repeated")
-            world.after(late_s, target, self._arrive, source, target, action, arguments)
+            world.after(late_s, target, self._arrive, source, target, flow, action, arguments)
 
     def stream(
         self,
@@ -88,16 +106,16 @@ class Network:
         if source == target.host:
             world.after(LOCAL_DELAY_S, target, action, *arguments)
             return
-        if (source, target.host) in self.cuts:
+        if self._is_severed(source, target.host, flow):
             return
-        delay_s = self._delay_s()
+        key = (source, target.host, flow)
+        delay_s = self._delay_s() + self._lag_s(key)
         if rates.loss and chance.random() < rates.loss:
             delay_s += RETRANSMIT_S
-        key = (source, target.host, flow)
         arrival_s = max(world.now_s + delay_s, self._last_arrival_s.get(key, 0.0))
         self._last_arrival_s[key] = arrival_s
         wait_s = arrival_s - world.now_s
-        world.after(wait_s, target, self._arrive, source, target, action, arguments)
+        world.after(wait_s, target, self._arrive, source, target, flow, action, arguments)
 
     def forget_flows(self, host: str) -> None:
         """The host's connections are gone: new ones do not wait behind the old."""
@@ -108,13 +126,17 @@ class Network:
         self,
         source: str,
         target: Process,
+        flow: str,
         action: Callable[..., None],
         arguments: tuple[object, ...],
     ) -> None:
-        if (source, target.host) in self.cuts:
+        if self._is_severed(source, target.host, flow):
             self._world.trace.sometimes("message lost in a cut")
             return
         action(*arguments)
+
+    def _lag_s(self, key: tuple[str, str, str]) -> float:
+        return self.lags_s.get(key, 0.0) if self.lags_s else 0.0
 
     def _delay_s(self) -> float:
         chance, rates = self._chance, self.rates

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from primacy.cluster.agent import Agent
 from primacy.cluster.holding import Holding
-from primacy.errors import InvariantBroken
+from primacy.errors import Corrupt, InvariantBroken
 from primacy.model import NodeId
 from primacy.sim.disk import Disk
 from primacy.sim.engine_model import ModelEngine
@@ -20,7 +20,7 @@ from primacy.sim.network import Network
 from primacy.sim.settings import Setup
 from primacy.sim.store_client import SimStore
 from primacy.sim.workload import RouterModel
-from primacy.sim.world import NodeClock, World
+from primacy.sim.world import NodeClock, Process, World
 from primacy.telemetry import Event
 
 
@@ -32,6 +32,14 @@ class Parts:
     agent: type[Agent] = Agent
     engine: type[ModelEngine] = ModelEngine
     disk: type[Disk] = Disk
+    page: type[Page] = Page
+    guard: type[SimGuard] = SimGuard
+    holding: type[Holding] = Holding
+    client: type[SimStore] = SimStore
+
+
+RESTART_AFTER_S = 1.0
+"""How soon a service manager starts an agent again that stopped by itself."""
 
 
 class Node:
@@ -55,7 +63,7 @@ class Node:
         self.engine_process = world.process(f"{name}/engine", name, clock)
         self.guard_process = world.process(f"{name}/guard", name, clock)
         self.router_process = world.process(f"{name}/router", name, clock)
-        self.page = Page()
+        self.page = parts.page()
         self.member = MemberHost(
             name,
             setup.nodes,
@@ -73,9 +81,9 @@ class Node:
             process=self.engine_process,
             agent=self.agent_process,
             disk=parts.disk(world, self.engine_process, setup.disk),
-            witnesses=witness,
+            witnesses=witness.ledger,
         )
-        self.guard = SimGuard(
+        self.guard = parts.guard(
             world,
             process=self.guard_process,
             agent=self.agent_process,
@@ -98,6 +106,12 @@ class Node:
         self._parts = parts
         self._witness = witness
         self._loops: list[SimLoop] = []
+        self._has_booted = False
+        self.member.disk.on_failure = self._store_disk_failed
+
+    @property
+    def processes(self) -> list[Process]:
+        return [self.agent_process, self.engine_process, self.guard_process, self.router_process]
 
     def connect(self, nodes: "dict[NodeId, Node]") -> None:
         self.member.peers = {name: node.member for name, node in nodes.items()}
@@ -108,6 +122,9 @@ class Node:
     def boot(self) -> None:
         """Power on: the agent starts; it starts the database when its brain says so."""
         self.is_up = True
+        if self._has_booted:
+            self.agent_process.clock.restart(self._world.now_s)
+        self._has_booted = True
         self._world.start(self.router_process)
         self.start_agent()
 
@@ -125,12 +142,29 @@ class Node:
         self._network.forget_flows(self.name)
 
     def start_agent(self) -> None:
+        """Refused where the store's disk is damaged: the process ends at once."""
         self._world.start(self.agent_process)
-        self.member.boot()
+        try:
+            self.member.boot()
+        except Corrupt as refusal:
+            self._world.note(self.name, "store-refused", refusal.what)
+            self._world.trace.sometimes("damaged log refused")
+            self._world.kill(self.agent_process)
+            return
         loop = new_loop(self._world, self.agent_process)
         self._loops.append(loop)
         if self.has_data:
             self._world.after(0.0, self.agent_process, self._run_agent, loop)
+
+    def _store_disk_failed(self, why: str) -> None:
+        """The member stops rather than go on, and the agent with it; it is started again."""
+        self._world.note(self.name, "store-stops", why)
+        self.crash_agent()
+        self._world.after(RESTART_AFTER_S, None, self._restart_agent)
+
+    def _restart_agent(self) -> None:
+        if self.is_up and not self.agent_process.is_up:
+            self.start_agent()
 
     def crash_agent(self) -> None:
         self._world.kill(self.agent_process)
@@ -149,13 +183,14 @@ class Node:
         world, process = self._world, self.agent_process
         loop = self._loops[-1]
         clock = SimClock(world, process)
-        store = SimStore(
+        store = self._parts.client(
             self.name,
             world,
             self._network,
             self.member.peers,
             process=process,
             history=self._witness.store,
+            on_watched=self._witness.on_watched,
         )
 
         def tell(event: Event) -> None:
@@ -163,7 +198,9 @@ class Node:
                 fields = " ".join(f"{key}={value}" for key, value in event.fields.items())
                 world.note(self.name, event.name, fields)
 
-        holding = Holding(node=self.name, store=store, engine=self.engine, clock=clock, events=tell)
+        holding = self._parts.holding(
+            node=self.name, store=store, engine=self.engine, clock=clock, events=tell
+        )
         agent = self._parts.agent(
             node=self.name,
             store=store,

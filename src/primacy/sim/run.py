@@ -1,7 +1,7 @@
 """A seed in, a verdict out: one run, a budget of runs, and the replay of one.
 
 Two phases. In the first anything may happen, and nothing may break. In the second all faults are
-repaired, and within `CONVERGE_WITHIN_S` a client must get a write acknowledged: no dead end.
+repaired, and within `CONVERGE_WITHIN_S` everything must be whole again (`healing`): no dead end.
 """
 
 import asyncio
@@ -22,11 +22,13 @@ from primacy.replication.records import SWITCHOVER_KEY, SwitchoverRequest, encod
 from primacy.sim.choices import Choices, Chooser, narrowed
 from primacy.sim.contest import Contest
 from primacy.sim.faults import Faults
+from primacy.sim.healing import Healing
 from primacy.sim.invariants import Invariants
 from primacy.sim.loop import SimClock, new_loop
 from primacy.sim.member_host import StoreParts
 from primacy.sim.network import Network
 from primacy.sim.node import Node, Parts
+from primacy.sim.scene import Scene
 from primacy.sim.settings import Setup, draw
 from primacy.sim.store_client import SimStore
 from primacy.sim.trace import Trace
@@ -39,6 +41,8 @@ CALM_SHARE = 0.75
 
 CONVERGE_WITHIN_S = 150.0
 """After the faults: the longest back-off is 60 s, a clone and some elections come on top."""
+
+CONVERGE_LOOK_S = 0.5
 
 ROUTED_WRITERS = 3
 
@@ -72,6 +76,16 @@ EXPECTED = (
     "window of a store history",
     "window with operations at a time",
     "window after a lost answer",
+    "relay log salvaged",
+    "server ended while it started",
+    "data disk wiped",
+    "data disk given back",
+    "store disk wiped",
+    "wiped voter refused",
+    "damaged log refused",
+    "disk stopped its owner: an fsync failed",
+    "disk stopped its owner: no space is left",
+    "crash after a vote",
 )
 """What a large budget of runs must have seen at least once."""
 
@@ -196,10 +210,12 @@ class Run:
         self.world = world = World(seed, trace=self.trace, salt=choices.salt if choices else 0)
         self._chooser = Chooser(seed, choices)
         self.network = Network(world, setup.network)
-        self.invariants = Invariants(world, setup.nodes)
+        self.invariants = Invariants(world, setup.nodes, setup.policy)
         chance = world.stream("clocks")
         clocks = {
-            name: NodeClock(offset_s=100.0 + 1000.0 * chance.random(), rate=rate)
+            name: NodeClock(
+                offset_s=100.0 + 1000.0 * chance.random(), rate=rate, wall_rate=setup.wall_rate
+            )
             for name, rate in zip(setup.nodes, setup.clock_rates, strict=True)
         }
         parts = assembly(setup)
@@ -218,22 +234,27 @@ class Run:
         for node in self.nodes.values():
             node.connect(self.nodes)
         data = [self.nodes[name] for name in setup.data_nodes]
-        self.invariants.engines = {node.name: node.engine for node in data}
+        self.invariants.ledger.engines = {node.name: node.engine for node in data}
         self.invariants.guards = {node.name: node.guard for node in data}
         self.client = world.process(CLIENT_HOST, CLIENT_HOST, NodeClock(offset_s=0.0, rate=1.0))
         self._loop = new_loop(world, self.client)
         self._uids = Uids()
         self._add_writers(data)
-        self.faults = Faults(
+        self._scene = Scene(
             world,
             self.network,
             self.nodes,
-            weights=setup.faults,
-            every_s=setup.fault_every_s,
             ttl_s=setup.policy.lease_ttl_s,
-            chooser=self._chooser,
             primary=self._primary,
             ask_switchover=self._ask_switchover,
+            moments=self.invariants.moments,
+            ledger=self.invariants.ledger,
+        )
+        self.faults = Faults(
+            self._scene,
+            weights=setup.faults,
+            every_s=setup.fault_every_s,
+            chooser=self._chooser,
         )
         self._requests = 0
         self._add_contest()
@@ -315,9 +336,9 @@ class Run:
             at_s=world.now_s,
             digest=self.trace.digest,
             events_count=world.events_count,
-            commits_count=self.invariants.commits_count,
+            commits_count=self.invariants.ledger.commits_count,
             checked_count=self.invariants.store.checked_count,
-            lost_count=self.invariants.lost_count,
+            lost_count=self.invariants.ledger.lost_count,
             counters=self.trace.counters,
             choices=self._chooser.record(
                 self.setup, duration_s, heal_at_s, broken=broken.name if broken else None
@@ -347,6 +368,7 @@ class Run:
             {name: each.member for name, each in self.nodes.items()},
             process=process,
             history=self.invariants.store,
+            on_watched=self.invariants.on_watched,
         )
 
     def _start_numbers(self) -> None:
@@ -368,19 +390,25 @@ class Run:
             raise self.invariants.broken
 
     def _converge(self, healed_at_s: float) -> None:
-        """no-dead-end: some client's write is acknowledged, through a router, after the repair."""
+        """no-dead-end: everything is whole, and a write goes through a router again."""
         started = {each.name for each in self._chooser.clients}
         writers = [writer for writer in self.writers if writer.name in started]
+        healing = Healing(
+            self.nodes, self.setup.policy, self.invariants, spoiled=self._scene.spoiled
+        )
         deadline_s = self.world.now_s + CONVERGE_WITHIN_S
-        while max((writer.ok_at_s for writer in writers), default=inf) <= healed_at_s + 1.0:
+        while lacking := healing.lacking() or self._unserved(writers, healed_at_s):
             if self.world.now_s >= deadline_s:
                 self.invariants.fail(
-                    "no-dead-end",
-                    f"no write was acknowledged within {CONVERGE_WITHIN_S:.0f} s of calm;"
-                    f" the primary record is {self.invariants.primary}",
+                    "no-dead-end", f"after {CONVERGE_WITHIN_S:.0f} s of calm: {lacking}"
                 )
                 return
-            self._advance(self.world.now_s + 1.0)
+            self._advance(self.world.now_s + CONVERGE_LOOK_S)
+        healing.check_whole()
+
+    def _unserved(self, writers: list[Writer], healed_at_s: float) -> str:
+        ok_at_s = max((writer.ok_at_s for writer in writers), default=inf)
+        return "" if ok_at_s > healed_at_s + 1.0 else "no write was acknowledged through a router"
 
     # ---- people
 

@@ -17,6 +17,12 @@ from primacy.sim.faults import FAULTS
 from primacy.sim.network import NetworkRates
 from primacy.sim.world import CLOCK_SKEW_MAX
 
+SWARM_FACTORS = (0.0, 1.0, 1.0, 3.0)
+"""One fault of four is absent from a run, and one is frequent."""
+
+FAULT_EVERY_TTLS = (1.0, 2.0, 3.0, 6.0)
+"""A cluster that is struck again before it has healed shows less than one that is not."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
@@ -53,7 +59,7 @@ def draw(seed: int) -> Setup:
     count = 5 if shape == "five" else 3
     nodes = tuple(NodeId(name) for name in "abcde"[:count])
     data_nodes = nodes[:2] if shape == "witness" else nodes
-    ttl_s = chance.choice([1.0, 3.0])
+    ttl_s = chance.choice([1.0, 1.0, 3.0])
     return Setup(
         seed=seed,
         nodes=nodes,
@@ -73,10 +79,12 @@ def draw(seed: int) -> Setup:
             stall=chance.choice([0.0, 0.0, 0.0005]),
         ),
         clock_rates=tuple(1.0 + chance.uniform(-CLOCK_SKEW_MAX, CLOCK_SKEW_MAX) for _ in nodes),
-        faults=tuple((name, chance.choice([0.0, 1.0, 1.0, 3.0])) for name in FAULTS),
-        fault_every_s=chance.choice([1.0, 2.0, 4.0, 8.0]),
+        faults=tuple(
+            (name, weight * chance.choice(SWARM_FACTORS)) for name, weight in FAULTS.items()
+        ),
+        fault_every_s=ttl_s * chance.choice(FAULT_EVERY_TTLS),
         wall_rate=chance.choice([1.0, 30.0, 30.0]),
-        write_every_s=chance.choice([0.1, 0.25, 0.5]),
+        write_every_s=chance.choice([0.1, 0.15, 0.3]),
     )
 
 
@@ -85,6 +93,7 @@ def _policy(
 ) -> Policy:
     acks = chance.choices([1, 0, 2], [8, 1, 1 if len(data_nodes) > 3 else 0])[0]
     on_timeout: Literal["block", "degrade"] = chance.choice(["block", "degrade"])
+    degrade_failover: Literal["refuse", "lossy"] = chance.choice(["refuse", "refuse", "lossy"])
     never, preferred = _preferences(seed, data_nodes)
     return Policy(
         data_nodes=data_nodes,
@@ -95,6 +104,7 @@ def _policy(
         acks=acks,
         on_timeout=on_timeout,
         timeout_s=chance.choice([1.0, 4.0]),
+        degrade_failover=degrade_failover,
         lease_ttl_s=ttl_s,
         lossy_wait_s=ttl_s,
     )

@@ -13,13 +13,14 @@ from primacy.model import Epoch, Incarnation, NodeId, Position
 from primacy.sim.engine_log import Record
 
 if TYPE_CHECKING:
-    from primacy.sim.engine_model import ModelEngine
+    from primacy.sim.server_model import ModelServer
 
 BATCH_MAX = 64
 """Records of one message."""
 
 CONNECT_EVERY_S = 0.1
 KEEPALIVE_S = 0.3
+APPLIER_ERROR = "1030: the applier stopped"
 SILENCE_MAX_S = 1.0
 """A source that says nothing for this long is connected to anew."""
 
@@ -43,7 +44,7 @@ class Stream:
 class Sender:
     """The source's side of all streams."""
 
-    def __init__(self, engine: "ModelEngine") -> None:
+    def __init__(self, engine: "ModelServer") -> None:
         self._engine = engine
         self._streams: dict[NodeId, Stream] = {}
         self._is_keeping_alive = False
@@ -157,7 +158,7 @@ class Sender:
         self._keep_alive()
 
     def _tell(
-        self, receiver: "ModelEngine", action: Callable[..., None], *arguments: object
+        self, receiver: "ModelServer", action: Callable[..., None], *arguments: object
     ) -> None:
         engine = self._engine
         engine.network.stream(engine.node, receiver.process, "log", action, *arguments)
@@ -166,7 +167,7 @@ class Sender:
 class Receiver:
     """The replica's side of its one stream."""
 
-    def __init__(self, engine: "ModelEngine") -> None:
+    def __init__(self, engine: "ModelServer") -> None:
         self._engine = engine
         self.upstream: NodeId | None = None
         self.is_acknowledging = False
@@ -178,12 +179,13 @@ class Receiver:
         self._heard_at_s = 0.0
 
     def observed(self) -> Replication:
+        broken = APPLIER_ERROR if self._engine.files.is_applier_broken else None
         return Replication(
             upstream=self.upstream,
             is_receiving=self.is_connected,
-            is_applying=self.upstream is not None and self.error is None,
+            is_applying=self.upstream is not None and self.error is None and broken is None,
             acknowledges=self.is_acknowledging and self.upstream is not None,
-            error=self.error,
+            error=self.error or broken,
             is_diverged=self.error is not None,
         )
 
@@ -238,7 +240,7 @@ class Receiver:
             self._connect()  # Something before this was lost with a cut.
 
     def on_records(
-        self, connection: int, source: "ModelEngine", first: int, records: tuple[Record, ...]
+        self, connection: int, source: "ModelServer", first: int, records: tuple[Record, ...]
     ) -> None:
         engine = self._engine
         if connection != self._connection:
@@ -264,8 +266,8 @@ class Receiver:
         engine = self._engine
         if not self.is_acknowledging or self.upstream is None:
             return
-        engine.witnesses.on_acknowledge(engine, self._epoch)
         source = engine.fleet[self.upstream]
+        engine.witnesses.on_acknowledge(engine, source, self._epoch)
         engine.network.stream(
             engine.node,
             source.process,

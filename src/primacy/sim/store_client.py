@@ -1,12 +1,14 @@
 """The store as the agent sees it: the `Store` contract over the simulated network.
 
 Finds the leader, sends a write again under its session and sequence, never repeats a renewal, and
-obeys the error tree. Watches are served by the member of the own host, whose changes come in order.
+obeys the error tree. Watches are served by the member of the own host while it takes part, else by
+another.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from primacy.coordination.api import (
     Lease,
@@ -48,6 +50,9 @@ from primacy.sim.world import Process, World
 ATTEMPT_S = 0.4
 """How long one attempt waits for its answer before the next member is asked."""
 
+WATCH_LOOK_S = 1.0
+"""How often a silent watch looks whether its member is still there."""
+
 WITHIN_S = 3.0
 PAUSE_S = 0.03
 
@@ -55,7 +60,7 @@ PAUSE_S = 0.03
 class SimStore:
     """One client: one session, and a belief about who leads."""
 
-    def __init__(  # The parts of a client: each is handed in.
+    def __init__(  # noqa: PLR0913  # The parts of a client: each is handed in.
         self,
         node: NodeId,
         world: World,
@@ -64,6 +69,7 @@ class SimStore:
         *,
         process: Process,
         history: StoreHistory,
+        on_watched: Callable[[NodeId, str, int, WatchBatch], None],
     ) -> None:
         self._node = node
         self._world = world
@@ -72,6 +78,7 @@ class SimStore:
         self._order = sorted(members)
         self._process = process
         self._history = history
+        self._on_watched = on_watched
         self._clock = SimClock(world, process)
         self._target = node if node in members else self._order[0]
         self._session: SessionId | None = None
@@ -135,26 +142,76 @@ class SimStore:
     async def watch(
         self, key: str, *, is_prefix: bool = False, from_revision: Revision
     ) -> AsyncIterator[AsyncIterator[WatchBatch]]:
-        host = self._members[self._node]
+        """At the own member where it takes part, else at another, as long as that one lives."""
+        host = self._watched_member()
         queue: asyncio.Queue[WatchBatch | None] = asyncio.Queue()
         if host.member is None:
-            raise Unavailable("the own member is down", hint="Retry shortly.")
-        for batch in (
-            host.member.kv.history.since(from_revision)
-            if (from_revision <= host.member.kv.revision)
-            else ()
-        ):
-            queue.put_nowait(batch)
-        host.watchers.append(queue.put_nowait)
+            raise Unavailable("no member can be watched", hint="Retry shortly.")
+        if from_revision <= host.member.kv.revision:
+            for batch in host.member.kv.history.since(from_revision):
+                self._hand_over(host, queue, batch)
+        watcher = partial(self._hand_over, host, queue)
+        host.watchers.append(watcher)
         try:
-            yield self._batches(queue, key, is_prefix=is_prefix, from_revision=from_revision)
+            batches = self._batches(
+                host, queue, key, is_prefix=is_prefix, from_revision=from_revision
+            )
+            yield self._looked_at(batches, key, int(from_revision) - 1)
         finally:
-            if queue.put_nowait in host.watchers:
-                host.watchers.remove(queue.put_nowait)
+            if watcher in host.watchers:
+                host.watchers.remove(watcher)
+
+    async def _looked_at(
+        self, batches: AsyncIterator[WatchBatch], key: str, told: int
+    ) -> AsyncIterator[WatchBatch]:
+        async for batch in batches:
+            self._on_watched(self._node, key, told, batch)
+            told = batch.revision
+            yield batch
+
+    def _watched_member(self) -> MemberHost:
+        own = self._members.get(self._node)
+        if own is not None and own.can_be_watched:
+            return own
+        others = [self._members[name] for name in self._order if name != self._node]
+        able = [each for each in others if each.can_be_watched and self._is_linked(each)]
+        return able[0] if able else own or others[0]
+
+    def _is_linked(self, host: MemberHost) -> bool:
+        network, own = self._network, self._node
+        return not network.is_cut(own, host.node, "watch") and not network.is_cut(
+            host.node, own, "watch"
+        )
+
+    def _hand_over(
+        self, host: MemberHost, queue: "asyncio.Queue[WatchBatch | None]", batch: WatchBatch | None
+    ) -> None:
+        if host.node == self._node:
+            queue.put_nowait(batch)
+        else:
+            self._network.stream(host.node, self._process, "watch", queue.put_nowait, batch)
+
+    async def _next(
+        self, host: MemberHost, queue: "asyncio.Queue[WatchBatch | None]"
+    ) -> WatchBatch | None:
+        """A member that has gone, or knows no leader, or is cut off, is watched no longer."""
+        life = host.process.life
+        while True:
+            if not queue.empty():
+                return queue.get_nowait()
+            try:
+                async with asyncio.timeout(WATCH_LOOK_S):
+                    return await queue.get()
+            except TimeoutError:
+                is_own = host.node == self._node
+                is_fit = host.can_be_watched and host.process.life == life
+                if not is_fit or not (is_own or self._is_linked(host)):
+                    raise Unavailable(f"{host.node} is silent", hint="Watch another.") from None
 
     async def _batches(
         self,
-        queue: asyncio.Queue[WatchBatch | None],
+        host: MemberHost,
+        queue: "asyncio.Queue[WatchBatch | None]",
         key: str,
         *,
         is_prefix: bool,
@@ -162,15 +219,13 @@ class SimStore:
     ) -> AsyncIterator[WatchBatch]:
         next_revision = int(from_revision)
         while True:
-            batch = await queue.get()
+            batch = await self._next(host, queue)
             if batch is None:
                 raise Compacted(asked=next_revision, oldest=next_revision)
             if batch.revision < next_revision:
                 continue
             if batch.revision > next_revision:
-                raise InvariantBroken(
-                    "watch-has-no-gap", f"{batch.revision} follows {next_revision - 1}"
-                )
+                raise Unavailable(f"{host.node} was cut off meanwhile", hint="List again.")
             next_revision = batch.revision + 1
             seen = matches(batch, key, is_prefix=is_prefix)
             if seen is not None:

@@ -122,6 +122,7 @@ class Lab:
             self.members.pop(node, None)
             life = int(self.disks[node].life[2:]) + 1
             self.disks[node] = Disk(f"{node}-{life}")
+            self.history.disk_replaced(node)
             self._start(node)
             yield f"  {node} is blank"
 

@@ -78,6 +78,8 @@ class MariaDbEngine:
         self._door = CloneDoor(settings, self._server, self._receiver, events)
         self._rewinder = Rewinder(settings, self._server, self._receiver, self._follower)
         self._needs_salvage = False
+        self._salvage_failure: str | None = None
+        """What the last salvage of this server's life broke on."""
         self._answered_at_s = clock.now_s()
         """When the server last answered a question for its health."""
         self._heartbeat = 0
@@ -135,6 +137,7 @@ class MariaDbEngine:
         self._answered_at_s = self._clock.now_s()
         if not was_alive:
             self._note(following_epoch=Epoch(0))
+            self._salvage_failure = None
             self._needs_salvage = await self._receiver.has_unapplied_relay_log()
             self._tell("database-started", needs_salvage=self._needs_salvage)
 
@@ -152,7 +155,12 @@ class MariaDbEngine:
     # -- as a replica
 
     async def salvage(self) -> None:
-        await self._receiver.salvage()
+        try:
+            await self._receiver.salvage()
+        except Unavailable as error:
+            self._salvage_failure = f"the relay log cannot be replayed: {error.what}"
+            raise
+        self._salvage_failure = None
         self._needs_salvage = False
         self._tell("relay-log-salvaged")
 
@@ -355,6 +363,7 @@ class MariaDbEngine:
             notes=self._notes.notes,
             incarnation=None if mark is None else mark.incarnation,
             needs_salvage=self._needs_salvage,
+            salvage_failure=self._salvage_failure,
             upstream=self._follower.upstream_node(status.upstream),
             refusal=None if refusal is None else refusal.why,
             heartbeat_age_s=self._clock.now_s() - self._heartbeat_at_s,

@@ -191,6 +191,8 @@ class Known:
     """Who the upstream's address belongs to."""
     refusal: str | None
     """Why the last attempt to follow found this log diverged."""
+    salvage_failure: str | None
+    """Why what only the relay log holds could not be applied."""
     heartbeat_age_s: float
     has_old_data: bool
 
@@ -228,10 +230,12 @@ def observation(status: Status, known: Known) -> Observation:
 
 def _replication(status: Status, known: Known) -> Replication:
     upstream = status.upstream
-    errors = [] if known.refusal is None else [known.refusal]
+    errors = [each for each in (known.refusal, known.salvage_failure) if each is not None]
     if upstream is None:
         return Replication(
-            upstream=known.upstream, error=known.refusal, is_diverged=known.refusal is not None
+            upstream=known.upstream,
+            error="; ".join(errors) or None,
+            is_diverged=known.refusal is not None,
         )
     is_away = upstream.io_error_code in UPSTREAM_AWAY or 2000 <= upstream.io_error_code < 3000
     if upstream.io_error_code and not is_away and upstream.io_running != "Yes":
