@@ -1,12 +1,11 @@
 """Whole runs by recorded choices: the same digest, fewer faults, and what the commands say."""
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import msgspec
 import pytest
+from tests.sim.mutants import MUTANTS
 
 from primacy.cli.main import exit_code_of
 from primacy.sim.choices import decoded, encoded
@@ -18,16 +17,6 @@ SEEDS_MAX = 40
 FAULTS_MIN = 4
 """Fewer would prove little of a shrinker."""
 RUNS_MAX = 60
-
-
-def planted() -> ModuleType:
-    """The script beside this file: it is no package."""
-    spec = importlib.util.spec_from_file_location("mutants", Path(__file__).parent / "mutants.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("seed", [2, 4, 5])
@@ -66,7 +55,7 @@ def failing_seed(assembly: Assembly) -> int:
 
 
 def test_a_planted_bug_is_shrunk_to_one_fault_or_two() -> None:
-    assembly = planted().MUTANTS[PLANTED]
+    assembly = MUTANTS[PLANTED]
     seed = failing_seed(assembly)
     runs = 0
 

@@ -63,12 +63,13 @@ class Cuts:
         for other in scene.names:
             if other != name:
                 scene.network.lags_s[other, name, "store"] = lag_s
-                scene.after(
-                    2.0 * scene.ttl_s, scene.network.lags_s.pop, (other, name, "store"), None
-                )
+                scene.after(2.0 * scene.ttl_s, self._end_lag, (other, name, "store"))
         links: list[tuple[str, str]] = [(name, each) for each in scene.names if each != name]
         at_s = scene.ttl_s * scene.chance.uniform(0.5, 1.5)
         scene.after(at_s, self._go_silent, links)
+
+    def _end_lag(self, link: tuple[str, str, str]) -> None:
+        self._scene.network.lags_s.pop(link, None)
 
     def _go_silent(self, links: list[tuple[str, str]]) -> None:
         ttl_s = self._scene.ttl_s

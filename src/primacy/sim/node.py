@@ -20,7 +20,7 @@ from primacy.sim.network import Network
 from primacy.sim.settings import Setup
 from primacy.sim.store_client import SimStore
 from primacy.sim.workload import RouterModel
-from primacy.sim.world import NodeClock, Process, World
+from primacy.sim.world import NodeClock, World
 from primacy.telemetry import Event
 
 
@@ -59,10 +59,12 @@ class Node:
         self.name = name
         self.has_data = name in setup.data_nodes
         self.is_up = False
-        self.agent_process = world.process(f"{name}/agent", name, clock)
-        self.engine_process = world.process(f"{name}/engine", name, clock)
-        self.guard_process = world.process(f"{name}/guard", name, clock)
-        self.router_process = world.process(f"{name}/router", name, clock)
+        self.processes = [
+            world.process(f"{name}/{what}", name, clock)
+            for what in ("agent", "engine", "guard", "router")
+        ]
+        self.agent_process, self.engine_process = self.processes[:2]
+        self.guard_process, self.router_process = self.processes[2:]
         self.page = parts.page()
         self.member = MemberHost(
             name,
@@ -91,15 +93,6 @@ class Node:
             page=self.page,
         )
         self.engine.guard = self.guard
-        self.router = RouterModel(
-            name,
-            world,
-            network,
-            process=self.router_process,
-            engine=self.engine,
-            page=self.page,
-            witness=witness,
-        )
         self._world = world
         self._network = network
         self._setup = setup
@@ -108,10 +101,18 @@ class Node:
         self._loops: list[SimLoop] = []
         self._has_booted = False
         self.member.disk.on_failure = self._store_disk_failed
+        self.router = self._new_router()
 
-    @property
-    def processes(self) -> list[Process]:
-        return [self.agent_process, self.engine_process, self.guard_process, self.router_process]
+    def _new_router(self) -> RouterModel:
+        return RouterModel(
+            self.name,
+            self._world,
+            self._network,
+            process=self.router_process,
+            engine=self.engine,
+            page=self.page,
+            witness=self._witness,
+        )
 
     def connect(self, nodes: "dict[NodeId, Node]") -> None:
         self.member.peers = {name: node.member for name, node in nodes.items()}

@@ -21,6 +21,7 @@ from primacy.model import NodeId
 from primacy.replication.records import SWITCHOVER_KEY, SwitchoverRequest, encoded
 from primacy.sim.choices import Choices, Chooser, narrowed
 from primacy.sim.contest import Contest
+from primacy.sim.expected import EXPECTED
 from primacy.sim.faults import Faults
 from primacy.sim.healing import Healing
 from primacy.sim.invariants import Invariants
@@ -53,41 +54,6 @@ NUMBERS = "numbers"
 """The client that writes numbered keys into the store, each once."""
 
 NUMBERS_EVERY_S = 0.45
-
-EXPECTED = (
-    "store election",
-    "failover",
-    "switchover",
-    "restart",
-    "member came in",
-    "member went out",
-    "degradation",
-    "pause past the ttl",
-    "crash lost unsynced data",
-    "guard killed at the deadline",
-    "clone",
-    "diverged log",
-    "unacknowledged tail cut",
-    "late acknowledgement",
-    "store snapshot saved",
-    "store snapshot installed",
-    "message lost in a cut",
-    "message repeated",
-    "window of a store history",
-    "window with operations at a time",
-    "window after a lost answer",
-    "relay log salvaged",
-    "server ended while it started",
-    "data disk wiped",
-    "data disk given back",
-    "store disk wiped",
-    "wiped voter refused",
-    "damaged log refused",
-    "disk stopped its owner: an fsync failed",
-    "disk stopped its owner: no space is left",
-    "crash after a vote",
-)
-"""What a large budget of runs must have seen at least once."""
 
 Assembly = Callable[[Setup], Parts]
 
@@ -211,13 +177,7 @@ class Run:
         self._chooser = Chooser(seed, choices)
         self.network = Network(world, setup.network)
         self.invariants = Invariants(world, setup.nodes, setup.policy)
-        chance = world.stream("clocks")
-        clocks = {
-            name: NodeClock(
-                offset_s=100.0 + 1000.0 * chance.random(), rate=rate, wall_rate=setup.wall_rate
-            )
-            for name, rate in zip(setup.nodes, setup.clock_rates, strict=True)
-        }
+        clocks = self._clocks()
         parts = assembly(setup)
         self.nodes = {
             name: Node(
@@ -258,6 +218,15 @@ class Run:
         )
         self._requests = 0
         self._add_contest()
+
+    def _clocks(self) -> dict[NodeId, NodeClock]:
+        setup, chance = self.setup, self.world.stream("clocks")
+        return {
+            name: NodeClock(
+                offset_s=100.0 + 1000.0 * chance.random(), rate=rate, wall_rate=setup.wall_rate
+            )
+            for name, rate in zip(setup.nodes, setup.clock_rates, strict=True)
+        }
 
     def _add_writers(self, data: list[Node]) -> None:
         setup, world = self.setup, self.world

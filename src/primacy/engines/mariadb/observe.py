@@ -191,7 +191,7 @@ class Known:
     """Who the upstream's address belongs to."""
     refusal: str | None
     """Why the last attempt to follow found this log diverged."""
-    salvage_failure: str | None
+    salvage_failure: str | None = None
     """Why what only the relay log holds could not be applied."""
     heartbeat_age_s: float
     has_old_data: bool
