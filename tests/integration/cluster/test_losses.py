@@ -76,12 +76,15 @@ def test_lost_transactions_without_acknowledgements_are_counted_saved_and_shown(
         settings = SETTINGS + "[durability]\nacks = 0\nwait_s = 1.0\n"
         async with live_cluster(settings) as live:
             old, replicas, epoch = live.primary, live.replicas, live.epoch
-            for replica in replicas:  # A stopped process would still find all in its socket.
-                live.sql(replica, "STOP SLAVE IO_THREAD")
+            for replica in replicas:
+                live.cluster.signal_part(replica, "database", signal.SIGSTOP)
+            _hang_up(live, old)  # A stopped process would still find all in its socket.
             # A change of definitions has no reverse: this node is cloned, not rewound.
             assert "ERROR" not in live.sql(old, f"ALTER TABLE {TABLE} ADD COLUMN lost INT")
             await live.written_after(live.clock.wall_s() + 0.5)
             live.cluster.kill_host(old)
+            for replica in replicas:
+                live.cluster.signal_part(replica, "database", signal.SIGCONT)
             await live.until(lambda: live.epoch > epoch, "the most advanced replica is promoted")
             await live.until(lambda: live.scene.primary is not None, "its doors are open")
             live.cluster.start(old)
@@ -99,6 +102,13 @@ def test_lost_transactions_without_acknowledgements_are_counted_saved_and_shown(
             assert '"diverged_count"' in live.command("status", "--json").stdout
 
     run(story())
+
+
+def _hang_up(live: Live, node: NodeId) -> None:
+    """End the connections of those who read this node's log."""
+    reading = "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'"
+    for thread in live.sql(node, reading).split()[1:]:
+        live.sql(node, f"KILL {thread}")
 
 
 def _entries(told: object) -> list[dict[str, int]]:
