@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from primacy.engines.mariadb.gtid import Gtid
 from primacy.engines.mariadb.observe import EpochRow
+from primacy.engines.mariadb.orphans import Orphans
 from primacy.engines.mariadb.programs import Program, running
 from primacy.engines.mariadb.readable import Readable
 from primacy.engines.mariadb.scanning import Change, Scan
@@ -88,23 +89,35 @@ async def _read(
 async def replay(program: str, files: list[Path], *, start: str, into: list[str]) -> None:
     """Pipe the logs from `start` (exclusive) into a client program. GTIDs stay as they are.
 
-    `Unavailable` where either program failed; what was applied until then stays applied.
+    What is left of a transaction before `start` is left out. `Unavailable` where either program
+    failed; what was applied until then stays applied.
     """
-    await _pipe(_binlog(program, files, start), into, b"")
+    orphans = Orphans()
+    async with (
+        running(_binlog(program, files, start), has_output=True) as source,
+        running(into, has_input=True) as sink,
+    ):
+        waiting = bytearray()
+        async for line in _lines(source):
+            for passed in orphans.passes(line):
+                waiting += passed + b"\n"
+            if len(waiting) >= CHUNK_BYTES:
+                await sink.write(bytes(waiting))
+                waiting.clear()
+        await sink.write(bytes(waiting))
+        await source.succeeded()
+        await sink.succeeded()
 
 
 async def undo(program: str, files: list[Path], *, start: str, into: list[str]) -> None:
     """Pipe the reverse of the logs from `start` (exclusive) into a client program, latest first.
     Nothing of it reaches a binary log. `Unavailable` as for `replay`."""
-    await _pipe([*_binlog(program, files, start), "--flashback"], into, NO_BINARY_LOG)
-
-
-async def _pipe(reading: list[str], into: list[str], first: bytes) -> None:
+    reading = [*_binlog(program, files, start), "--flashback"]
     async with (
         running(reading, has_output=True) as source,
         running(into, has_input=True) as sink,
     ):
-        await sink.write(first)
+        await sink.write(NO_BINARY_LOG)
         while chunk := await source.read(CHUNK_BYTES):
             await sink.write(chunk)
         await source.succeeded()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from primacy.engines.mariadb.gtid import DOMAIN, Gtid, parse
 from primacy.engines.mariadb.observe import EpochRow
+from primacy.engines.mariadb.orphans import ADDED, GROUP_BEGINS, GROUP_ENDS
 from primacy.errors import Corrupt
 from primacy.model import Epoch, NodeId
 
@@ -25,8 +26,6 @@ _EVENT = re.compile(rb"^#\d{6} .*\bend_log_pos \d+.*\t([A-Z][A-Za-z_]+)")
 _ROWS_OF = re.compile(rb"^### (INSERT INTO|UPDATE|DELETE FROM) (`.*`\.`.*`)$")
 _COLUMN = re.compile(rb"^###   @(\d+)=(.*?)(?: /\*.*)?$")
 _IMAGES = (b"### SET", b"### WHERE")
-_GROUP_BEGINS = (b"START TRANSACTION", b"XA START")
-_GROUP_ENDS = (b"COMMIT", b"ROLLBACK", b"XA PREPARE")
 _EPOCH_TABLE = b"`primacy`.`epochs`"
 
 UNDOABLE = frozenset(
@@ -95,7 +94,7 @@ class Scan:
         transaction = self._open
         if transaction is None:
             return
-        if line.startswith(_GROUP_BEGINS):
+        if line.startswith(GROUP_BEGINS):
             transaction.is_group = True
         elif self._is_end(transaction, line):
             self._note_event(transaction, line)
@@ -114,7 +113,8 @@ class Scan:
         """A statement that stands alone, such as DDL, is one event; a group has a last one."""
         if not transaction.is_group:
             return b"\tQuery\t" in line
-        return line.startswith(_GROUP_ENDS) or b"\tXid = " in line
+        is_end = line.startswith(GROUP_ENDS) and ADDED not in line
+        return is_end or b"\tXid = " in line
 
     def _note_event(self, transaction: _Open, line: bytes) -> None:
         found = _EVENT.match(line)
