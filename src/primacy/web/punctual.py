@@ -1,7 +1,8 @@
 """uvicorn's HTTP/1.1 protocol, which closes connections that are too many or too slow.
 
 uvicorn bounds how long a connection may be idle between two requests, and not how slowly a request
-may arrive: a few clients that send a byte a minute would otherwise take all connections. It also
+may arrive or an answer may be read: a few clients that send a byte a minute, or read nothing, would
+otherwise take all connections. It also
 answers those that are too many with 503, each of which costs as much as a request; here they are
 closed at once.
 """
@@ -18,8 +19,13 @@ HEAD_WITHIN_S = 5.0
 """From the connection's beginning, or from the first byte of a later request."""
 
 
+READ_WITHIN_S = 5.0
+"""For a client to take what stands ready for it, once the kernel's buffers are full."""
+
+
 class PunctualProtocol(H11Protocol):
     _late: asyncio.TimerHandle | None = None
+    _stuck: asyncio.TimerHandle | None = None
 
     def connection_made(  # type: ignore[override]  # uvicorn narrows the transport, as it may.
         self, transport: asyncio.Transport
@@ -37,8 +43,19 @@ class PunctualProtocol(H11Protocol):
         elif self._late is None:
             self._arm()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stuck = self.loop.call_later(READ_WITHIN_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stuck is not None:
+            self._stuck.cancel()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        if self._stuck is not None:
+            self._stuck.cancel()
         super().connection_lost(exc)
 
     def _arm(self) -> None:

@@ -275,6 +275,18 @@ def test_whoever_is_slow_is_cut_and_keeps_nobody_out_for_long(served: Served) ->
             each.close()
 
 
+def test_whoever_reads_nothing_is_cut(served: Served) -> None:
+    """It asks again and again on one connection, until nothing more is taken from it."""
+    with served.connect() as line, pytest.raises(ConnectionError):  # Not a time-out.
+        _ask_for_ever(line)
+
+
+def _ask_for_ever(line: socket.socket) -> None:
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    while True:
+        line.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+
+
 def test_a_request_that_waits_holds_up_no_other(served: Served) -> None:
     asked = threading.Thread(target=served.post, args=("/switchover", {"timeout_s": 2}))
     asked.start()
