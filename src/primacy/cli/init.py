@@ -25,6 +25,8 @@ from primacy.config import (
     warnings,
 )
 
+TOKEN_FILE = "primacy.token"
+
 PORT_STEP = 10
 """Between the doors of two nodes on one host."""
 
@@ -54,6 +56,8 @@ class Wish:
     on_timeout: Literal["block", "degrade"] = "block"
     state_dir: str = ""
     is_insecure: bool = False
+    has_token: bool = False
+    """Requests over HTTP that change something need the token of `TOKEN_FILE`."""
 
 
 def rendered(wish: Wish) -> str:
@@ -71,6 +75,8 @@ def rendered(wish: Wish) -> str:
         lines.append(
             "insecure = true  # Traffic between hosts is not encrypted: a trusted LAN only."
         )
+    if wish.has_token:
+        lines += ["", "[api]", f"token_file = {_quoted(TOKEN_FILE)}"]
     lines += ["", "[durability]", f"acks = {wish.acks}", f"on_timeout = {_quoted(wish.on_timeout)}"]
     seen: dict[str, int] = {}
     for name, host in (*wish.nodes, *wish.witnesses):
@@ -96,16 +102,19 @@ def next_steps(config: Config, path: Path) -> list[str]:
     """What a person does now, in order."""
     hosts = sorted({node.host for node in config.nodes.values()})
     steps: list[str] = []
+    files = [path.name, config.secret_path.name]
+    if config.api.token_file:
+        files.append(config.api.token_file)
     if len(hosts) > 1:
         steps.append(
-            f"Copy {path.name} and {config.secret_path.name} (mode 0600) into one directory on"
+            f"Copy {', '.join(files[:-1])} and {files[-1]} (mode 0600) into one directory on"
             f" each of {', '.join(hosts)}."
         )
     steps += [
         f"On {config.nodes[name].host}: `primacy run --node {name}`." for name in config.members
     ]
     first = config.nodes[config.members[0]]
-    steps.append("Anywhere with both files: `primacy status`.")
+    steps.append("Anywhere with these files: `primacy status`.")
     steps.append(
         f"Clients write through any node's door, such as {first.rw}; they read at {first.ro}."
     )
@@ -128,6 +137,9 @@ def init(  # noqa: PLR0913 - one parameter per option is typer's way.
     state_dir: Annotated[str, typer.Option(help="Where every node keeps its data.")] = "",
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Allow doors beyond loopback without TLS.")
+    ] = False,
+    token: Annotated[
+        bool, typer.Option("--token", help="Requests over HTTP that change something need one.")
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -152,10 +164,13 @@ def init(  # noqa: PLR0913 - one parameter per option is typer's way.
         on_timeout="degrade" if degrade else "block",
         state_dir=state_dir or ("state" if is_one_machine else ""),
         is_insecure=insecure,
+        has_token=token,
     )
     text = rendered(wish)
     made = checked(text, path.parent)
     is_new_secret = _write_secret(made.secret_path)
+    if token:
+        _write_secret(path.parent / TOKEN_FILE)
     _write_new(path, text, mode=0o644)
     steps, said = next_steps(made, path), warnings(made)
     if as_json:

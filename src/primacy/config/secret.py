@@ -42,7 +42,8 @@ def token_problems(path: Path, key: str) -> Iterator[Problem]:
         token = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
-        rule = f"{reason}. Make one: (umask 077; openssl rand -hex 32 > {path})"
+        make = f"(umask 077; openssl rand -hex 32 > {path})"
+        rule = f"{reason}. Copy it to every host, or make one: {make}"
         yield Problem(key, shown, rule)
         return
     if mode & 0o077:

@@ -32,6 +32,21 @@ def test_what_it_writes_can_be_loaded(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert "not encrypted" in said.err
 
 
+def test_a_token_for_http_is_written_where_it_is_asked_for(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert init(tmp_path, *THREE, "--insecure", "--token") == 0
+    config = load(tmp_path / "primacy.toml")
+    token = config.api_token()
+    assert token is not None
+    assert len(token) == 64
+    assert stat.S_IMODE((tmp_path / "primacy.token").stat().st_mode) == 0o600
+    said = capfd.readouterr()
+    assert "Copy primacy.toml, primacy.secret and primacy.token (mode 0600)" in said.out
+    assert token not in said.out + said.err
+    assert "no api.token_file" not in said.err
+
+
 def test_beyond_loopback_it_asks_for_the_word_and_writes_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
