@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from primacy.cli.demo_ledger import outage_s, read_ledger
+from primacy.cli.demo_ledger import outage, read_ledger
 from primacy.cli.demo_mariadb import MariaDbDemo
 from primacy.cli.demo_scene import Scene
 from primacy.cli.demo_units import UnitCluster
@@ -59,8 +59,8 @@ async def one_round(
     await clock.sleep(1.0)
     lines = read_ledger(ledger)
     return {
-        "gap_s": outage_s(lines, from_s=stopped_s, until_s=until_s),
-        "calm_gap_s": outage_s(lines, from_s=from_s, until_s=stopped_s),
+        "gap_s": outage(lines, from_s=stopped_s, until_s=until_s)[0],
+        "calm_gap_s": outage(lines, from_s=from_s, until_s=stopped_s)[0],
         "without_agent_s": until_s - stopped_s,
         "failovers": float(scene.view().epoch - epoch),
     }

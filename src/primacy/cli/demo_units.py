@@ -11,13 +11,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import primacy
 from primacy.cli.demo_nodes import GONE_WITHIN_S, LocalCluster
 from primacy.cli.units import Placed, agent_unit, guard_unit
-from primacy.clock import Clock
 from primacy.errors import Unavailable
 from primacy.model import NodeId
 from primacy.runtime.processes import ProcessName, family, process_start_time
@@ -26,13 +25,12 @@ from primacy.runtime.processes import ProcessName, family, process_start_time
 class UnitCluster(LocalCluster):
     """Start it as a `LocalCluster`. An agent is then stopped and upgraded as its unit would be."""
 
-    def __init__(
-        self, root: Path, *, clock: Clock, names: Sequence[str], settings: str = ""
-    ) -> None:
-        super().__init__(root, clock=clock, names=names, settings=settings)
-        self.sources = Path(primacy.__file__).resolve().parents[1]
-        """Where agents that are started from now on come from."""
-        self._launchers: dict[NodeId, subprocess.Popen[bytes]] = {}
+    sources = Path(primacy.__file__).resolve().parents[1]
+    """Where agents that are started from now on come from."""
+
+    @cached_property
+    def _launchers(self) -> "dict[NodeId, subprocess.Popen[bytes]]":
+        return {}
 
     def placed(self, node: NodeId) -> Placed:
         return Placed(

@@ -107,6 +107,7 @@ class ModelEngine(ModelServer):
         if not as_primary and self.files.cut_uncommitted():
             self.world.trace.sometimes("unacknowledged tail cut")
         self.world.start(self.process)
+        self.starts += 1
         if self.guard is not None:
             self.guard.start()
         self.is_read_only = True

@@ -64,6 +64,7 @@ class ModelServer:
         self.slowness = 1.0
         self.receiver = Receiver(self)
         self.sender = Sender(self)
+        self.starts = 0
         self.needs_salvage = False
         self.following_epoch = Epoch(0)
         self.heartbeat = 0
@@ -154,6 +155,7 @@ class ModelServer:
             is_cut=files.is_cut,
             has_old_data=files.has_old_data,
             needs_salvage=self.needs_salvage,
+            starts=self.starts,
             heartbeat=self.heartbeat,
             heartbeat_age_s=max(0.0, now_s - self._heartbeat_at_s),
         )

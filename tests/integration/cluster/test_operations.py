@@ -1,4 +1,5 @@
-"""An operator's commands against a cluster under load: a new copy, a rolling restart, a report."""
+"""An operator's commands against a cluster under load: a new copy, a changed file with
+its rolling restart, a report."""
 
 import asyncio
 import json
@@ -15,11 +16,12 @@ PATIENT = SETTINGS.replace("lease_ttl_s = 3.0", "lease_ttl_s = 6.0")
 """Agents are restarted while everything else runs: how fast is not the question here."""
 
 
-def test_a_new_copy_a_rolling_restart_and_a_report_under_load(tmp_path: Path) -> None:
+def test_a_new_copy_a_changed_file_and_a_report_under_load(tmp_path: Path) -> None:
     async def story() -> None:
         async with live_cluster(PATIENT) as live:
             await reinit(live)
-            await roll(live)
+            await apply(live)
+            await restart_one(live)
             await report(live, tmp_path)
 
     run(story())
@@ -39,23 +41,42 @@ async def reinit(live: Live) -> None:
     await live.nothing_lost()
 
 
-async def roll(live: Live) -> None:
+async def apply(live: Live) -> None:
+    """A changed file: on every host, and then in force, node by node."""
     primary, before = live.primary, live.scene.view().nodes
+    new = live.cluster.root / "new.toml"
+    old = live.cluster.config_path.read_text()
+    new.write_text(f"{old}\n[mariadb.settings]\nmax_connections = 333\n")
     done = await asyncio.to_thread(
-        live.command, "restart", "--rolling", "--databases", "--agents", "--json", within_s=150
+        live.command, "config", "apply", str(new), "--json", within_s=150
     )
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout)
-    assert told["is_done"] is True
+    assert told["changed"] == ["mariadb.settings.max_connections: (absent) -> 333"]
     assert [each["node"] for each in told["restarted"]][-1] == primary
+    assert live.cluster.config_path.read_text() == new.read_text()
     await live.healed()
     after = live.scene.view().nodes
     assert live.primary == told["switched_to"] != primary
     for node in live.scene.nodes:
         assert after[node].agent != before[node].agent
         assert after[node].server_start != before[node].server_start
-    assert await asyncio.to_thread(live.database.checksums)
+        assert "333" in await asyncio.to_thread(live.sql, node, "SELECT @@max_connections")
     await live.nothing_lost()
+
+
+async def restart_one(live: Live) -> None:
+    node, before = live.replicas[0], live.scene.view().nodes
+    refused = await asyncio.to_thread(
+        live.command, "restart", "--node", live.primary, "--databases"
+    )
+    assert (refused.returncode, "is the primary" in refused.stderr) == (1, True), refused.stderr
+    done = await asyncio.to_thread(live.command, "restart", "--node", node, "--agents")
+    assert done.returncode == 0, done.stdout + done.stderr
+    await live.until(
+        lambda: live.scene.view().nodes[node].agent != before[node].agent, "another agent"
+    )
+    await live.healed()
 
 
 async def report(live: Live, tmp_path: Path) -> None:
