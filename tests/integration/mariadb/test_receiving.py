@@ -1,6 +1,7 @@
 """What was received is never lost: sealing, draining, salvaging, following, cloning."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from tests.integration.mariadb.conftest import A, B, C, Node, Trio, run
 
 from primacy.engines.api import Branch, Progress, ServerState
 from primacy.engines.mariadb.connection import rows
+from primacy.engines.mariadb.logs import relay_logs
 from primacy.errors import Conflict, Rejected, Unavailable
 from primacy.model import Epoch, Position
 
@@ -134,6 +136,32 @@ def test_a_started_replica_says_that_it_needs_a_salvage(trio: Trio) -> None:
             await write(trio[A], 2)
             await trio.caught_up(A, B)
             assert await trio[B].number(COUNT) == 2
+
+    run(story())
+
+
+def test_a_relay_log_with_a_torn_end_is_salvaged_up_to_it(trio: Trio) -> None:
+    """As a disk that is full leaves it: nobody has acknowledged half an event."""
+
+    async def story() -> None:
+        async with trio:
+            await trio.up()
+            await write(trio[A], 1)
+            await trio.caught_up(A, B)
+            async with blocked_applier(trio[B]):
+                await write(trio[A], 2, 3)
+                end = (await trio[A].engine.observe()).received
+                await trio[B].until(lambda seen: seen.received >= end)
+                await trio[B].engine.kill()
+            newest = relay_logs(trio[B].settings.layout.data)[-1]
+            os.truncate(newest, newest.stat().st_size - 7)
+            await trio[B].engine.start(as_primary=True)
+            await trio[B].engine.salvage()
+            assert await trio[B].number(COUNT) == 2
+            assert (await trio[B].engine.observe()).applied.sequence == end.sequence - 1
+            await trio[B].engine.follow(A, Epoch(1), acknowledge=True)
+            await trio.caught_up(A, B)
+            assert await trio[B].number(COUNT) == 3
 
     run(story())
 

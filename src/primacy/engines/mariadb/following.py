@@ -176,6 +176,7 @@ class Follower:
 
     async def _switch_acknowledging(self, *, acknowledge: bool) -> None:
         """It takes effect when the IO thread starts; the SQL thread runs meanwhile."""
+        await self._server.execute(f"SET GLOBAL rpl_semi_sync_slave_enabled = {int(acknowledge)}")
         await self._receiver.stop_receiving()
         status = await self._server.status()
         if are_threads_down(status.upstream):
@@ -183,9 +184,7 @@ class Follower:
                 "the applier stopped meanwhile: starting a thread would lose the relay log",
                 hint="`salvage`, then `follow` again.",
             )
-        await self._server.execute(
-            f"SET GLOBAL rpl_semi_sync_slave_enabled = {int(acknowledge)}", "START SLAVE IO_THREAD"
-        )
+        await self._server.execute("START SLAVE IO_THREAD")
 
 
 def _unlocking(status: Status) -> list[str]:

@@ -126,13 +126,21 @@ class Receiver:
         if reading.last_sequence > status.applied_sequence:
             programs = self._settings.programs
             options = f"--defaults-file={await asyncio.to_thread(self.client_options)}"
-            await replay(
-                programs.binlog,
-                files,
-                start=_applied_text(status),
-                into=[programs.client, options, "--binary-mode"],
-            )
+            try:
+                await replay(
+                    programs.binlog,
+                    files,
+                    start=_applied_text(status),
+                    into=[programs.client, options, "--binary-mode"],
+                )
+            except Unavailable:
+                if not await self._holds(reading.last_sequence):
+                    raise  # Else only the end was torn, and nobody has acknowledged half an event.
         await self.adopt_own_log()
+
+    async def _holds(self, sequence: int) -> bool:
+        """Everything up to there is applied."""
+        return (await self._server.status()).applied_sequence >= sequence
 
     async def adopt_own_log(self) -> None:
         """Both threads down: what stands in the own log counts as replicated."""
@@ -200,9 +208,6 @@ def _applied_text(status: Status) -> str:
 
 
 def _stop_receiver(connection: Connection) -> None:
-    # A receiver that acknowledges would first connect to its primary, to end its sender there: a
-    # second of waiting where that one is frozen or cut off. Whoever follows next sets it anew.
-    rows(connection, "SET GLOBAL rpl_semi_sync_slave_enabled = 0")
     rows(connection, "STOP SLAVE IO_THREAD")
 
 
