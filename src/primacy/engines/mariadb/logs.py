@@ -105,8 +105,8 @@ async def replay(program: str, files: list[Path], *, start: str, into: list[str]
                 await sink.write(bytes(waiting))
                 waiting.clear()
         await sink.write(bytes(waiting))
+        await sink.succeeded()  # First: it applies all that was whole, whatever comes after that.
         await source.succeeded()
-        await sink.succeeded()
 
 
 async def undo(program: str, files: list[Path], *, start: str, into: list[str]) -> None:
@@ -120,8 +120,8 @@ async def undo(program: str, files: list[Path], *, start: str, into: list[str]) 
         await sink.write(NO_BINARY_LOG)
         while chunk := await source.read(CHUNK_BYTES):
             await sink.write(chunk)
-        await sink.succeeded()  # First: it applies all that was whole, whatever comes after that.
         await source.succeeded()
+        await sink.succeeded()
 
 
 async def _lines(source: Program) -> AsyncIterator[bytes]:
