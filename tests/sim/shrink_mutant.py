@@ -8,16 +8,15 @@
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 from tests.sim.mutants import MUTANTS
 
-from primacy.cli.simulate import shrunk_lines
+from primacy.cli.shrinking import Shrinking
+from primacy.clock import SystemClock
 from primacy.errors import Rejected
-from primacy.sim.choices import decoded, encoded
+from primacy.sim.choices import decoded
 from primacy.sim.run import Assembly, run_seed
-from primacy.sim.shrink import Effort, Outcome, shrink_seed
 
 DURATION_S = 60.0
 
@@ -26,11 +25,6 @@ def assembly_of(name: str) -> Assembly:
     if name not in MUTANTS:
         sys.exit(f"no such bug: {name}; there are {', '.join(MUTANTS)}")
     return MUTANTS[name]
-
-
-def tell(name: str, outcome: Outcome, effort: Effort) -> None:
-    sys.stderr.write(f"{effort.runs_count:4} runs, {name}: {outcome.record}\n")
-    sys.stderr.flush()
 
 
 def main() -> int:
@@ -47,23 +41,16 @@ def main() -> int:
         verdict = run_seed(options.seed, 0.0, assembly=assembly, choices=told, listener=print)
         sys.stdout.write(f"{verdict}\n")
         return 0 if verdict.broken is None else 1
-    deadline_s = time.monotonic() + options.within_s
+    path = options.out or Path(f"{options.name}-{options.seed}.choices.json")
+    replay = f"python -m tests.sim.shrink_mutant {options.name} {options.seed} --choices {path}"
+    shrinking = Shrinking(
+        options.seed, path, SystemClock(), within_s=options.within_s, replay=replay
+    )
     try:
-        first, smallest, effort = shrink_seed(
-            options.seed,
-            DURATION_S,
-            is_time_left=lambda: time.monotonic() < deadline_s,
-            assembly=assembly,
-            on_smaller=tell,
-        )
+        shrinking.run(DURATION_S, assembly=assembly)
     except Rejected as rejected:
         sys.exit(str(rejected))
-    path = options.out or Path(f"{options.name}-{options.seed}.choices.json")
-    path.write_bytes(encoded(smallest.record))
-    sys.stdout.write("\n".join(shrunk_lines(first, smallest, effort)))
-    sys.stdout.write(
-        f"\nsaved in {path}; {sys.argv[0]} {options.name} {options.seed} --choices {path}\n"
-    )
+    sys.stdout.write("\n".join([*shrinking.lines(), ""]))
     return 0
 
 

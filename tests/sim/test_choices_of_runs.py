@@ -8,15 +8,17 @@ import pytest
 from tests.sim.mutants import MUTANTS
 
 from primacy.cli.main import exit_code_of
+from primacy.cli.shrinking import Shrinking
+from primacy.clock import SystemClock
 from primacy.sim.choices import decoded, encoded
 from primacy.sim.run import Assembly, run_seed
-from primacy.sim.shrink import shrink_seed
 
 PLANTED = "opened-before-row"
 SEEDS_MAX = 40
 FAULTS_MIN = 4
 """Fewer would prove little of a shrinker."""
-RUNS_MAX = 60
+RUNS_MAX = 100
+"""By the counting clock, which goes on by two or three for each run."""
 
 
 @pytest.mark.parametrize("seed", [2, 4, 5])
@@ -54,17 +56,31 @@ def failing_seed(assembly: Assembly) -> int:
     raise AssertionError(f"{PLANTED} was found in none of {SEEDS_MAX} seeds")
 
 
-def test_a_planted_bug_is_shrunk_to_one_fault_or_two() -> None:
+class CountingClock(SystemClock):
+    """A second passes each time that somebody looks: deadlines are counts here."""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+
+    def now_s(self) -> float:
+        self._now_s += 1.0
+        return self._now_s
+
+
+def test_a_planted_bug_is_shrunk_to_one_fault_or_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assembly = MUTANTS[PLANTED]
     seed = failing_seed(assembly)
-    runs = 0
-
-    def is_time_left() -> bool:
-        nonlocal runs
-        runs += 1
-        return runs <= RUNS_MAX
-
-    first, smallest, _ = shrink_seed(seed, 60.0, is_time_left=is_time_left, assembly=assembly)
+    path = tmp_path / "smallest.json"
+    clock = CountingClock()
+    shrinking = Shrinking(seed, path, clock, within_s=RUNS_MAX, replay="replay it")
+    shrinking.run(60.0, assembly=assembly)
+    first, smallest = shrinking.first, shrinking.smallest
+    assert decoded(path.read_bytes(), "file") == smallest.record
+    assert f"{len(smallest.record.nodes)} nodes" in shrinking.lines()[1]
+    assert shrinking.as_json()["faults_before"] == len(first.record.strikes)
+    assert "breaks at" in capsys.readouterr().err
     assert smallest.broken == first.broken
     assert len(first.record.strikes) >= FAULTS_MIN
     assert len(smallest.record.strikes) <= 2

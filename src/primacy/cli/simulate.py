@@ -13,7 +13,6 @@ from primacy.errors import Rejected
 if TYPE_CHECKING:
     from primacy.sim.choices import Choices
     from primacy.sim.run import Report, Verdict
-    from primacy.sim.shrink import Effort, Outcome
 
 PROGRESS_EVERY = 25
 """Seeds between two lines of progress: a few a minute."""
@@ -92,30 +91,18 @@ def shrink(
     as_json: JsonOption = False,
 ) -> None:
     """Take away faults, clients and nodes while the seed still breaks what it broke."""
-    from primacy.sim.choices import encoded
-    from primacy.sim.shrink import shrink_seed
+    from primacy.cli.shrinking import Shrinking
 
     path = out or Path(f"seed-{seed}.choices.json")
-    clock = SystemClock()
-    deadline_s = clock.now_s() + within_s
-
-    def tell(name: str, outcome: "Outcome", effort: "Effort") -> None:
-        path.write_bytes(encoded(outcome.record))  # What is interrupted has been worth something.
-        complain(
-            f"{effort.runs_count:4} runs, {name}: {outcome.record}, breaks at {outcome.at_s:.1f} s"
-        )
-
-    first, smallest, effort = shrink_seed(
-        seed, duration_s, is_time_left=lambda: clock.now_s() < deadline_s, on_smaller=tell
+    shrinking = Shrinking(
+        seed, path, SystemClock(), within_s=within_s, replay=_replay_command(seed, path)
     )
-    path.write_bytes(encoded(smallest.record))
-    command = _replay_command(seed, path)
+    shrinking.run(duration_s)
     if as_json:
-        say_json(shrunk_json(first, smallest, effort) | {"file": str(path), "replay": command})
+        say_json(shrinking.as_json())
         return
-    for line in shrunk_lines(first, smallest, effort):
+    for line in shrinking.lines():
         say(line)
-    say(f"saved in {path}; {command}")
 
 
 def _choices_in(path: Path, seed: int) -> "Choices":
@@ -132,36 +119,6 @@ def _choices_in(path: Path, seed: int) -> "Choices":
 
 def _replay_command(seed: int, path: Path) -> str:
     return f"primacy sim replay {seed} --choices {path} --trace"
-
-
-def shrunk_lines(first: "Outcome", smallest: "Outcome", effort: "Effort") -> list[str]:
-    ended = "time is up" if effort.is_out_of_time else "nothing more can be taken away"
-    return [
-        f"from {first.record}",
-        f"to   {smallest.record}; {effort.runs_count} runs, {ended}",
-        *(
-            f"  {strike.at_s:8.3f} s  {strike.fault:<18} {strike.node or 'nobody yet'}"
-            for strike in smallest.record.strikes
-        ),
-        f"at {smallest.at_s:.3f} s {smallest.text}",
-    ]
-
-
-def shrunk_json(first: "Outcome", smallest: "Outcome", effort: "Effort") -> dict[str, Json]:
-    return {
-        "seed": first.record.seed,
-        "broken": smallest.text,
-        "at_s": smallest.at_s,
-        "faults_before": len(first.record.strikes),
-        "faults": [
-            {"at_s": strike.at_s, "fault": strike.fault, "node": strike.node}
-            for strike in smallest.record.strikes
-        ],
-        "clients": [client.name for client in smallest.record.clients],
-        "nodes": list(smallest.record.nodes),
-        "runs": effort.runs_count,
-        "is_out_of_time": effort.is_out_of_time,
-    }
 
 
 def report_json(report: "Report") -> dict[str, Json]:

@@ -2,8 +2,8 @@
 
 Faults go first, since a run with two faults can be read and one with forty cannot; then clients,
 nodes, small misfortunes, time, and what each fault drew. A candidate counts if a run by it breaks
-the invariant of the same name. Whatever is taken away shifts every later delay of the network, so a
-candidate that breaks nothing is asked again under some other luck (`salt`) before it is given up.
+the invariant of the same name. Whatever is taken away shifts every later delay of the network, so
+candidates that broke nothing are asked again under some other luck (`salt`) in the end.
 
 Source    A. Zeller, R. Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002
 Promises  The result is the record of a run that was made and broke the invariant. The passes are
@@ -11,7 +11,7 @@ Promises  The result is the record of a run that was made and broke the invarian
 Does not  Find the smallest of all: only one from which nothing single can be taken away.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeVar
@@ -23,8 +23,12 @@ from primacy.sim.choices import Choices, Strike, misfortunes
 from primacy.sim.run import Assembly, genuine, run_seed
 from primacy.sim.settings import draw
 
-LUCKS = 4
-"""How many salts a candidate is run with before it is given up."""
+OWN_LUCK = (0,)
+OTHER_LUCKS = (1, 2, 3)
+"""Added to a candidate's salt. The others are tried once nothing is found under its own."""
+
+LENGTHS = (1, 2, 4, 8, 16, 32)
+"""Of the first or last faults that may be enough."""
 
 CALM_S = 3.0
 """A run goes on for so long after the moment at which it used to break."""
@@ -61,8 +65,12 @@ class Effort:
     is_out_of_time: bool = False
 
 
-Listener = Callable[[str, Outcome, Effort], None]
-"""Hears of each smaller run: the pass that found it, and what it is."""
+Listener = Callable[[str, Outcome | None, Effort], None]
+"""Hears of each run: its pass, and what it came to where it broke the same."""
+
+
+def unheard(name: str, outcome: Outcome | None, effort: Effort) -> None:
+    """For whoever does not listen."""
 
 
 class Shrinker:
@@ -74,14 +82,16 @@ class Shrinker:
         *,
         noise: Sequence[str],
         is_time_left: Callable[[], bool],
-        on_smaller: Listener | None = None,
+        on_run: Listener = unheard,
     ) -> None:
         """`noise`: the names that `Choices.quiet` may hold."""
         self.effort = Effort()
         self._run = run
         self._noise = noise
         self._is_time_left = is_time_left
-        self._on_smaller = on_smaller
+        self._on_run = on_run
+        self._lucks: tuple[int, ...] = OWN_LUCK
+        self._tried: set[Choices] = set()
         self._broken: str | None = None
         self._pass = ""
 
@@ -98,39 +108,46 @@ class Shrinker:
             ("time", self._sooner),
             ("draws", self._plainer),
         )
-        is_smaller = True
-        while is_smaller and not self.effort.is_out_of_time:
+        while not self.effort.is_out_of_time:
             before = self.effort.smaller_count
             for self._pass, smaller in passes:
                 best = smaller(best)
-            is_smaller = self.effort.smaller_count > before
+            if self.effort.smaller_count > before:
+                self._lucks = OWN_LUCK
+            elif self._lucks == OWN_LUCK:
+                self._lucks = OTHER_LUCKS
+            else:
+                break
         return best
 
     # ---- one candidate
 
-    def _attempt(self, candidate: Choices) -> Outcome | None:
-        """The run that breaks the same, under whatever luck; the candidate's own comes first."""
-        for more in range(LUCKS):
-            if not self._is_time_left():
-                self.effort.is_out_of_time = True
-                return None
-            self.effort.runs_count += 1
-            salted = msgspec.structs.replace(candidate, salt=candidate.salt + more)
-            outcome = self._run(salted)
-            if outcome.broken == self._broken:
-                self.effort.smaller_count += 1
-                if self._on_smaller is not None:
-                    self._on_smaller(self._pass, outcome, self.effort)
-                return outcome
-        return None
-
-    def _first(self, best: Outcome, candidates: Iterator[Choices]) -> Outcome:
+    def _first(self, best: Outcome, candidates: Iterable[Choices]) -> Outcome:
         """The first of the candidates that still breaks it, or what there was."""
-        for candidate in candidates:
-            found = self._attempt(candidate)
-            if found is not None:
-                return found
+        listed = list(candidates)
+        for more in self._lucks:
+            for candidate in listed:
+                salted = msgspec.structs.replace(candidate, salt=candidate.salt + more)
+                outcome = self._attempt(salted)
+                if outcome is not None:
+                    return outcome
         return best
+
+    def _attempt(self, candidate: Choices) -> Outcome | None:
+        """The run by the candidate, if it breaks the same. Runs are functions: one is enough."""
+        if candidate in self._tried:
+            return None
+        if not self._is_time_left():
+            self.effort.is_out_of_time = True
+            return None
+        self._tried.add(candidate)
+        self.effort.runs_count += 1
+        outcome = self._run(candidate)
+        is_same = outcome.broken == self._broken
+        if is_same:
+            self.effort.smaller_count += 1
+        self._on_run(self._pass, outcome if is_same else None, self.effort)
+        return outcome if is_same else None
 
     def _fewer(
         self,
@@ -144,11 +161,10 @@ class Shrinker:
             start = 0
             while start < len(items := items_of(best.record)):
                 candidate = rebuilt(best.record, items[:start] + items[start + size :])
-                found = self._attempt(candidate)
-                if found is None:
+                found = self._first(best, [candidate])
+                if found is best:
                     start += size
-                else:
-                    best = found
+                best = found
             size //= 2
         return best
 
@@ -156,31 +172,24 @@ class Shrinker:
 
     def _end(self, best: Outcome) -> Outcome:
         """Stop soon after the break; where it breaks after the repair, repair soon."""
-        record = best.record
         if self._broken == NO_DEAD_END:
-            last_s = max((each.at_s for each in record.strikes), default=GAP_S)
-            heal_at_s, duration_s = last_s + CALM_S, last_s + CALM_S + 1.0
-            is_sooner = heal_at_s < record.heal_at_s - 1.0
-        else:
-            heal_at_s, duration_s = record.heal_at_s, best.at_s + CALM_S
-            is_sooner = duration_s < record.duration_s - 1.0 or record.is_converging
-        if not is_sooner:
+            return self._first(best, repaired_sooner(best.record))
+        record = best.record
+        duration_s = best.at_s + CALM_S
+        if duration_s > record.duration_s - 1.0 and not record.is_converging:
             return best
+        heal_at_s = min(record.heal_at_s, duration_s)
         candidate = msgspec.structs.replace(
-            record,
-            duration_s=duration_s,
-            heal_at_s=min(heal_at_s, duration_s),
-            is_converging=self._broken == NO_DEAD_END,
+            record, duration_s=duration_s, heal_at_s=heal_at_s, is_converging=False
         )
-        return self._first(best, iter([candidate]))
+        return self._first(best, [candidate])
 
     def _faults(self, best: Outcome) -> Outcome:
         """The last few may be enough; else whatever can be spared goes."""
         strikes = best.record.strikes
-        lengths = [0, 1, 2, 4, 8, 16, 32]
         ends = (
             with_strikes(best.record, strikes[len(strikes) - length :])
-            for length in lengths
+            for length in (0, *LENGTHS)
             if length < len(strikes)
         )
         best = self._first(best, ends)
@@ -236,6 +245,21 @@ class Shrinker:
 # ---- smaller choices
 
 
+def repaired_sooner(choices: Choices) -> Iterator[Choices]:
+    """The first few faults, and the repair soon after the last of them."""
+    strikes = choices.strikes
+    for length in (*(each for each in LENGTHS if each < len(strikes)), len(strikes)):
+        last_s = max((each.at_s for each in strikes[:length]), default=GAP_S)
+        heal_at_s = last_s + CALM_S
+        if heal_at_s < choices.heal_at_s - 1.0:
+            yield msgspec.structs.replace(
+                choices,
+                strikes=strikes[:length],
+                heal_at_s=heal_at_s,
+                duration_s=heal_at_s + 1.0,
+            )
+
+
 def with_strikes(choices: Choices, strikes: tuple[Strike, ...]) -> Choices:
     return msgspec.structs.replace(choices, strikes=strikes)
 
@@ -285,7 +309,7 @@ def shrink_seed(
     *,
     is_time_left: Callable[[], bool],
     assembly: Assembly = genuine,
-    on_smaller: Listener | None = None,
+    on_run: Listener = unheard,
 ) -> tuple[Outcome, Outcome, Effort]:
     """The failing run of a seed, and the smallest that breaks the same. `Rejected` if none fails.
 
@@ -305,5 +329,5 @@ def shrink_seed(
             hint="Shrink a seed that `sim run` reports as failed, with the same --seconds.",
         )
     noise = misfortunes(draw(seed))
-    shrinker = Shrinker(run, noise=noise, is_time_left=is_time_left, on_smaller=on_smaller)
+    shrinker = Shrinker(run, noise=noise, is_time_left=is_time_left, on_run=on_run)
     return first, shrinker.shrink(first), shrinker.effort
