@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any  # The parts that a planted bug replaces, by name.
@@ -27,6 +27,7 @@ from primacy.sim.run import Assembly, genuine, run_seed
 from primacy.sim.settings import Setup
 
 SEEDS_MAX = 2000
+SEEDS_AT_ONCE = 5
 DURATION_S = 60.0
 
 
@@ -97,11 +98,11 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """What the hunt for one planted bug came to."""
 
     name: str
-    seed: int | None
+    seed: int | None = None
     invariant: str = ""
     at_s: float = 0.0
-    cpu_s: float
-    tried: int
+    cpu_s: float = 0.0
+    tried: int = 0
 
     def __str__(self) -> str:
         if self.seed is None:
@@ -129,22 +130,43 @@ def hunt(name: str, *, first_seed: int, seeds: int) -> Found:
     return Found(name=name, seed=None, cpu_s=time.process_time() - began_s, tried=seeds)
 
 
-def hunts(names: list[str], *, first_seed: int, seeds: int, workers: int) -> Iterator[Found]:
-    """As they end, as many at a time as there are workers."""
+def hunts(
+    wanted: dict[str, Found], *, first_seed: int, seeds: int, workers: int
+) -> Iterator[Found]:
+    """A few seeds for each in turn, until all are found or have had their number: what is easy is
+    told soon. Each result counts everything that was tried so far."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        futures = [pool.submit(hunt, name, first_seed=first_seed, seeds=seeds) for name in names]
-        for future in as_completed(futures):
-            yield future.result()
+        running: dict[Future[Found], Found] = {}
+
+        def go_on(so_far: Found) -> None:
+            step = min(SEEDS_AT_ONCE, seeds - so_far.tried)
+            future = pool.submit(
+                hunt, so_far.name, first_seed=first_seed + so_far.tried, seeds=step
+            )
+            running[future] = so_far
+
+        for each in wanted.values():
+            if each.tried < seeds:
+                go_on(each)
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                result = future.result()
+                so_far = running.pop(future)
+                result = msgspec.structs.replace(
+                    result, tried=so_far.tried + result.tried, cpu_s=so_far.cpu_s + result.cpu_s
+                )
+                if result.seed is None and result.tried < seeds:
+                    go_on(result)
+                yield result
 
 
 def known(resume: Path | None) -> dict[str, Found]:
-    """What an earlier run has found, by name."""
+    """What an earlier run has found or tried, by name."""
     if resume is None or not resume.exists():
         return {}
     lines = resume.read_bytes().splitlines()
-    found = [msgspec.json.decode(line, type=Found) for line in lines]
-    return {each.name: each for each in found if each.seed is not None}
+    return {each.name: each for each in (msgspec.json.decode(line, type=Found) for line in lines)}
 
 
 def options_of() -> argparse.Namespace:
@@ -154,7 +176,7 @@ def options_of() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=SEEDS_MAX)
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--resume", type=Path, help="keep results here, and skip what it has found")
+    parser.add_argument("--resume", type=Path, help="keep results here, and go on from what it has")
     options = parser.parse_args()
     options.names = [*options.names, *options.only] or list(MUTANTS)
     unknown = [name for name in options.names if name not in MUTANTS]
@@ -166,21 +188,23 @@ def options_of() -> argparse.Namespace:
 def main() -> int:
     options = options_of()
     earlier = known(options.resume)
-    found = [earlier[name] for name in options.names if name in earlier]
-    for each in found:
-        sys.stdout.write(f"{each} (found before)\n")
-    wanted = [name for name in options.names if name not in earlier]
+    results = {name: earlier.get(name, Found(name=name)) for name in options.names}
+    for each in results.values():
+        if each.seed is not None:
+            sys.stdout.write(f"{each} (found before)\n")
+    wanted = {name: each for name, each in results.items() if each.seed is None}
     limits = {"first_seed": options.first_seed, "seeds": options.seeds}
     for result in hunts(wanted, **limits, workers=options.workers):
-        sys.stdout.write(f"{result}\n")
-        sys.stdout.flush()
+        results[result.name] = result
+        if result.seed is not None or result.tried >= options.seeds:
+            sys.stdout.write(f"{result}\n")
+            sys.stdout.flush()
         if options.resume is not None:
             with options.resume.open("ab") as file:
                 file.write(msgspec.json.encode(result) + b"\n")
-        found.append(result)
-    caught = sum(1 for each in found if each.seed is not None)
-    sys.stdout.write(f"{caught} of {len(found)} found\n")
-    return 0 if caught == len(found) else 1
+    caught = sum(1 for each in results.values() if each.seed is not None)
+    sys.stdout.write(f"{caught} of {len(results)} found\n")
+    return 0 if caught == len(results) else 1
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ class RouterModel:
         if record is None or not self._passes(epoch):
             return
         self._witness.on_passed(self.node, epoch)
+        self._engine.witnesses.on_told(record.uid)
         self._network.send(self.node, client, "answers", answer, True)  # noqa: FBT003 - a message
 
     def _passes(self, epoch: Epoch) -> bool:
@@ -188,7 +189,9 @@ class DirectWriter:
 
         def replied(record: Record | None) -> None:
             self._waiting = 0
-            self.ok_count += record is not None
+            if record is not None:
+                self.ok_count += 1
+                self._engine.witnesses.on_told(record.uid)
 
         if self._engine.write(uid, replied):
             self._waiting = uid
