@@ -52,7 +52,15 @@ sim: install  ## a budget of simulator seeds (SEEDS=150), and the seeds that onc
 	$(PYTEST) -q tests/sim -m "not integration"
 	$(BIN)/primacy sim run --seeds $(SEEDS)
 
-test: check conformance sim integration  ## all that CI runs, installs what it needs
+spec: install  ## TLC: the specifications hold, every broken variant is rejected (ARGS="-k lease")
+	@bash scripts/install-system.sh default-jre-headless
+	$(PYTEST) -q tests/spec $(ARGS)
+
+spec-soak: install  ## the specifications at larger bounds, by hand: hours
+	@bash scripts/install-system.sh default-jre-headless
+	SPEC_BOUNDS=soak $(PYTEST) -q tests/spec -k passes $(ARGS)
+
+test: check conformance spec sim integration  ## all that CI runs, installs what it needs
 
 soak: install  ## the long simulator run (SOAK_SEEDS=2000), by hand
 	$(BIN)/primacy sim run --seeds $(SOAK_SEEDS)
@@ -84,5 +92,5 @@ lock: install  ## pin the dependencies of pyproject.toml again, with hashes
 	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --extra mariadb --extra http \
 		--group dev pyproject.toml -o requirements.lock
 
-.PHONY: help install system check lint types layers unit conformance integration sim test soak \
-	soak-faults mutants demo bench golden fix lock
+.PHONY: help install system check lint types layers unit conformance integration spec spec-soak sim \
+	test soak soak-faults mutants demo bench golden fix lock

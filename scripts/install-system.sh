@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sees to it that MariaDB's programs are here: its server, its client tools and mariadb-backup; and
-# those that the arguments name (haproxy, for the tests). As root also ip and nft, with which the
-# demo and the tests cut networks.
+# those that the arguments name (haproxy, default-jre-headless: for the tests). As root also ip and
+# nft, with which the demo and the tests cut networks.
 #
 # Promises  No system service is started or left running: a temporary policy-rc.d forbids it, and
 #           whatever stood there before is put back. Does nothing where nothing is missing.
@@ -21,7 +21,11 @@ command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null &&
     command -v mariadb-binlog >/dev/null || missing+=(mariadb-server)
 command -v mariadb-backup >/dev/null || missing+=(mariadb-backup)
 for package in "$@"; do # Of the tests alone: named by whoever needs them, as their program is.
-    command -v "$package" >/dev/null || missing+=("$package")
+    case "$package" in
+        default-jre-headless) program=java ;;
+        *) program="$package" ;;
+    esac
+    command -v "$program" >/dev/null || missing+=("$package")
 done
 if [ "$(id -u)" = 0 ]; then # Only root can make the network namespaces that they are for.
     command -v ip >/dev/null || missing+=(iproute2)

@@ -1,0 +1,4 @@
+---- MODULE MClease ----
+EXTENDS lease, TLC
+Symmetry == Permutations(Member)
+====

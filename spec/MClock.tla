@@ -1,0 +1,4 @@
+---- MODULE MClock ----
+EXTENDS lock, TLC
+Symmetry == Permutations(Client)
+====
