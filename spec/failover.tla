@@ -388,8 +388,11 @@ ApplySwap == \E swap \in swaps :
 \* Locked out, and every connection cut: it can acknowledge nothing any more.
 Exclude(p, n) ==
     /\ IsCurrent(p) /\ n # p /\ n \notin excluded[p]
-    /\ IF HasOwn(leads[p]) THEN n \in Nodes(Own(leads[p]).members) /\ change[p] = None
-                           ELSE ~IsToldSilently(p, n, leads[p])
+    /\ IF HasOwn(leads[p])
+       THEN /\ change[p] = None
+            /\ \/ n \in Nodes(Own(leads[p]).members)
+               \/ Own(leads[p]).acks < Acks /\ ~IsToldSilently(p, n, leads[p])
+       ELSE ~IsToldSilently(p, n, leads[p])
     /\ excluded' = [excluded EXCEPT ![p] = @ \cup {n}]
     /\ UNCHANGED <<store, log, life, refuses, cut, server, source, acted, promises, faults>>
 
@@ -403,16 +406,17 @@ Admit(p, n) ==
     /\ excluded' = [excluded EXCEPT ![p] = @ \ {n}]
     /\ UNCHANGED <<store, log, life, refuses, cut, server, source, acted, promises, faults>>
 
-\* What D may become: a follower comes in, a member goes out, no acknowledgements, or some again.
+\* What D may become: a follower comes in, a member goes out, another k. From k = 0 the members come in
+\* first, then k is raised.
 Wanted(p) ==
     LET d == Own(leads[p])
         CanJoin(n) == Follows(n, p, leads[p]) /\ n \notin excluded[p] /\ End(n)[1] = leads[p]
         With(n) == {m \in d.members : m[1] # n} \cup {Self(n)}
         Without(n) == {m \in d.members : m[1] # n}
     IN
-    {[d EXCEPT !.members = With(n), !.acks = Max(@, Acks)] :
-        n \in {m \in Node : CanJoin(m) /\ Self(m) \notin d.members}}
+    {[d EXCEPT !.members = With(n)] : n \in {m \in Node : CanJoin(m) /\ Self(m) \notin d.members}}
     \cup {[d EXCEPT !.members = Without(n)] : n \in Nodes(d.members)}
+    \cup {[d EXCEPT !.acks = k] : k \in 1..Acks}
     \cup (IF MayDegrade THEN {[d EXCEPT !.acks = 0, !.members = {}]} ELSE {})
 
 \* Who goes out is locked out first; commits wait for what either record asks. Then the marker: the
@@ -422,6 +426,8 @@ Mark(p) ==
     /\ \E new \in Wanted(p) :
         /\ new # D /\ Cardinality(new.members) >= new.acks
         /\ On("joint-phase") => Nodes(D.members) \ Nodes(new.members) \subseteq excluded[p]
+        /\ new.acks > D.acks /\ On("others-are-kept-out") => \A n \in Node \ {p} :
+            n \in Nodes(new.members) \cup excluded[p] \/ IsToldSilently(p, n, epoch)
         /\ change' = [change EXCEPT ![p] =
                         [new |-> new, base |-> rev, mark |-> Len(log[p]), sent |-> FALSE]]
         /\ waits' = [waits EXCEPT ![p] = Max(@, new.acks)]
@@ -465,7 +471,7 @@ Relax(p) ==
 FollowBy(n, e, r) ==
     LET p == winners[e].node
         d == durs[r]
-        acks == d.epoch = e /\ d.acks > 0 /\ Names(d, n)
+        acks == d.epoch = e /\ Names(d, n)
         new == [node |-> p, epoch |-> e, acks |-> acks]
         isPrefix == IsPrefix(log[n], log[p])
         isThere == source[n] # None /\ source[n].node = p /\ isPrefix
@@ -515,12 +521,25 @@ Cut(n) ==
     /\ cut' = [cut EXCEPT ![n] = TRUE]
     /\ UNCHANGED <<store, life, refuses, excluded, server, source, acted, promises, faults>>
 
-\* No data, or a log that is no prefix: a copy of the primary's, under a new life.
-Clone(n) ==
+\* What a log has beyond the history is taken back row by row; the life goes on, and the right of 5(a)
+\* ends as by a cut.
+Rewind(n) ==
     LET p == holder IN
-    /\ held /\ p # n /\ leads[p] = epoch /\ leads[n] = 0 /\ life[n] < LifeMax
-    /\ log[n] = <<>> \/ ~IsPrefix(log[n], log[p])
-    /\ log' = [log EXCEPT ![n] = log[p]]
+    /\ held /\ p # n /\ leads[p] = epoch /\ leads[n] = 0
+    /\ refuses[n] <= epoch /\ ~IsPrefix(log[n], log[p])
+    /\ log' = [log EXCEPT ![n] = SubSeq(@, 1, Common(@, log[p]))]
+    /\ refuses' = [refuses EXCEPT ![n] = epoch]
+    /\ cut' = [cut EXCEPT ![n] = TRUE]
+    /\ source' = [source EXCEPT ![n] = None]
+    /\ UNCHANGED <<store, life, excluded, server, acted, promises, faults>>
+
+\* No data, or a log that is no prefix: a copy of the primary's, or of a node that follows it, under a
+\* new life.
+Clone(n) == \E donor \in Node \ {n} :
+    /\ held /\ holder # n /\ leads[holder] = epoch /\ leads[n] = 0 /\ life[n] < LifeMax
+    /\ log[n] = <<>> \/ ~IsPrefix(log[n], log[holder])
+    /\ donor = holder \/ (Follows(donor, holder, epoch) /\ End(donor)[1] = epoch)
+    /\ log' = [log EXCEPT ![n] = log[donor]]
     /\ life' = [life EXCEPT ![n] = @ + 1]
     /\ cut' = [cut EXCEPT ![n] = FALSE]
     /\ excluded' = [excluded EXCEPT ![n] = {}]
@@ -541,15 +560,13 @@ Offer(p, n) ==
     /\ UNCHANGED <<winners, held, durs, seals, swaps, disk, leads, waits, got, change, source, acted,
                    promises, faults>>
 
-\* One transaction: the record moves if the offer stands.
+\* One transaction: the record moves if the offer stands. The winner refuses older epochs when it
+\* begins: a target that refused them before, and whose claim came too late, could follow nobody.
 TakeOver(n) ==
     /\ held /\ epoch < EpochMax /\ offer # None /\ offer.epoch = epoch /\ offer.target = n
-    /\ leads[n] = 0 /\ Len(log[n]) >= offer.length /\ refuses[n] <= epoch + 1
-    /\ refuses' = [refuses EXCEPT ![n] = epoch + 1]
-    /\ source' = [source EXCEPT ![n] = None]
+    /\ leads[n] = 0 /\ Len(log[n]) >= offer.length
     /\ Win(n)
-    /\ acted' = [acted EXCEPT ![n] = Nothing]
-    /\ UNCHANGED <<durs, log, life, cut, excluded, server, promises, faults>>
+    /\ UNCHANGED <<durs, disk, server, source, acted, promises, faults>>
 
 \* Taken back in a transaction; only then the doors open again.
 Withdraw(p) ==
@@ -578,7 +595,7 @@ Step ==
         \/ Takes("Mark") /\ (Mark(n) \/ SendSwap(n) \/ EndChange(n) \/ Read(n))
         \/ Takes("Relax") /\ Relax(n)
         \/ Takes("FollowLate") /\ FollowLate(n)
-        \/ Takes("Cut") /\ Cut(n)
+        \/ Takes("Cut") /\ (Cut(n) \/ Rewind(n))
         \/ Takes("Clone") /\ Clone(n)
         \/ Takes("Offer") /\ (TakeOver(n) \/ Withdraw(n) \/ \E m \in Node : Offer(n, m))
         \/ Takes("Exclude") /\ \E m \in Node : Exclude(n, m) \/ Admit(n, m)
@@ -599,7 +616,7 @@ OnePrimaryPerEpoch ==
 AcksComeFromTheRecordedSet == \A p \in Node : leads[p] # 0 /\ doors[p] = "open" =>
     /\ HasOwn(leads[p])
     /\ waits[p] >= Own(leads[p]).acks
-    /\ \A n \in Node :
+    /\ waits[p] > 0 => \A n \in Node :
         /\ IsSwitchedOn(n) /\ source[n].node = p
         /\ n \notin excluded[p] /\ IsPrefix(log[n], log[p])
         => Self(n) \in Own(leads[p]).members
