@@ -30,6 +30,9 @@ from primacy.engines.api import ServerState
 from primacy.model import Epoch, Incarnation, Member, NodeId, Position
 from primacy.replication.records import DurabilityRecord
 
+BROKEN_AFTER_S = 1.0
+"""A first sample of an applier's error may be an old one."""
+
 
 def plan_opening(view: View, policy: Policy) -> Plan:
     record = view.store.primary
@@ -42,6 +45,13 @@ def plan_opening(view: View, policy: Policy) -> Plan:
         return act(GiveUp(epoch=record.epoch, reason=f"{DISK_FULL}: it cannot open an epoch"))
     if view.engine.needs_salvage:
         return act(Salvage(reason="received data that only the relay log holds comes first"))
+    if view.is_applier_broken and view.error_for_s >= BROKEN_AFTER_S:
+        return act(
+            GiveUp(
+                epoch=record.epoch,
+                reason=f"its applier stopped: {view.engine.replication.error}; it cannot open",
+            )
+        )
     if view.engine.applied < view.engine.received:
         return act(
             Drain(
@@ -124,7 +134,7 @@ def _record_own_durability(view: View, policy: Policy, row: Position) -> Plan:
         if is_known_silent(view, node, row.epoch):
             return act(Admit(node=node, reason=f"{node} follows epoch {row.epoch}, silently"))
     is_patience_over = policy.on_timeout == "degrade" and view.blocked_for_s >= policy.timeout_s
-    if policy.acks > 0 and (len(holders) >= policy.acks or is_patience_over):
+    if len(holders) >= policy.acks or is_patience_over:
         loud = may_acknowledge(view, policy, row.epoch, set(holders))
         if loud is not None:
             return act(

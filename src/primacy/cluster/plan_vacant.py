@@ -118,6 +118,13 @@ def _seal_or_claim(view: View, policy: Policy, epoch: Epoch) -> Plan:
         )
     if view.node in policy.never_promote:
         return wait(f"sealed for epoch {epoch}; the configuration says: never promote")
+    if own.is_broken != view.is_applier_broken:
+        return act(Seal(epoch=epoch, reason="whether its applier can go on is not as it was said"))
+    if own.is_broken:
+        return wait(
+            f"sealed for epoch {epoch}: its applier stopped at {view.engine.applied} of"
+            f" {view.engine.received}: {view.engine.replication.error}. It cannot lead so"
+        )
     accepted = view.store.failover.accept_loss if view.store.failover else ()
     verdict = _judge(view, policy, own, accepted)
     if not verdict.is_allowed:
@@ -155,7 +162,9 @@ def _seal_or_claim(view: View, policy: Policy, epoch: Epoch) -> Plan:
 def _judge(view: View, policy: Policy, own: SealNote, accepted: tuple[NodeId, ...]) -> Verdict:
     record = view.store.durability
     candidates = [
-        note for node, note in view.store.seals.items() if node not in policy.never_promote
+        note
+        for node, note in view.store.seals.items()
+        if node not in policy.never_promote and not note.is_broken
     ]
     seals = list(view.store.seals.values())
     if record is None:

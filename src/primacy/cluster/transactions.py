@@ -82,6 +82,7 @@ def seal_note(node: NodeId, epoch: Epoch, seen: Observation) -> SealNote:
         received=seen.received,
         applied=seen.applied,
         is_cut=seen.is_cut,
+        is_broken=seen.replication.error is not None and seen.applied < seen.received,
     )
 
 

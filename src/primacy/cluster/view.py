@@ -148,6 +148,12 @@ class View:
         return self.engine.incarnation
 
     @property
+    def is_applier_broken(self) -> bool:
+        """It has received what it can never apply, as things are."""
+        engine = self.engine
+        return engine.replication.error is not None and engine.applied < engine.received
+
+    @property
     def status(self) -> NodeStatus | None:
         return self.store.nodes.get(self.node)
 

@@ -244,7 +244,11 @@ class Sight:
         if seen.state is not self.engine.state:
             self._state_since_s = now_s
         self._error_since_s = _since(self._error_since_s, seen.replication.error, now_s)
-        has_moved = seen.received != self.engine.received  # Somebody's commit was acknowledged.
+        was = self.engine  # Where it has moved, somebody's commit was acknowledged.
+        if seen.sending.waits_at:
+            has_moved = seen.sending.waits_at != was.sending.waits_at
+        else:
+            has_moved = seen.received != was.received
         is_blocked = seen.sending.waiting_commits > 0 and not has_moved
         self._blocked_since_s = _since(self._blocked_since_s, is_blocked, now_s)
         self.engine = seen

@@ -70,6 +70,9 @@ class Sending:
     """Nodes that `exclude` keeps from attaching."""
     waiting_commits: int = 0
     """Commits that wait for an acknowledgement at this moment: blocked, not hung."""
+    waits_at: int = 0
+    """The sequence of the one that waits longest; 0 where the server does not say. MariaDB does
+    not, and need not: nothing reaches its log behind a commit that waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,6 +100,8 @@ class SealNote(msgspec.Struct, frozen=True, kw_only=True):
     applied: Position
     is_cut: bool = False
     """Its log was cut or rewound since it last was primary."""
+    is_broken: bool = False
+    """Its applier stopped on an error before what it received: as a primary it would never open."""
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):

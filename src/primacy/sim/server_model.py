@@ -164,7 +164,9 @@ class ModelServer:
         return self.files.position(len(self.files.log))
 
     def _sending(self) -> Sending:
+        head = self.commits[0].record.sequence if self.commits else 0
         return Sending(
+            waits_at=head if head <= self.files.synced else 0,
             acks=self.acks,
             receivers=self.sender.receivers(),
             acknowledging_count=self.sender.acknowledging_count(),

@@ -6,7 +6,7 @@ from primacy.cluster import actions as do
 from primacy.cluster.plan import plan
 from primacy.cluster.policy import Policy
 from primacy.cluster.view import LeaseView, PageView, StoreView, View
-from primacy.engines.api import Diverged, Observation, Sending, ServerState
+from primacy.engines.api import Diverged, Observation, Replication, Sending, ServerState
 from primacy.model import Epoch, Incarnation, Member, NodeId, Position, Revision
 from primacy.replication.records import (
     BranchRecord,
@@ -139,3 +139,16 @@ def test_a_node_outside_the_old_record_is_cut_at_once_to_hold_the_new_row() -> N
 def test_a_node_that_the_old_record_names_leaves_it_to_others_for_a_while_only() -> None:
     assert plan(stopped_with_a_tail(C, 0.1), POLICY).action is None
     assert isinstance(plan(stopped_with_a_tail(C, 60.0), POLICY).action, do.Start)
+
+
+def test_a_winner_that_cannot_apply_what_it_received_gives_the_record_up() -> None:
+    # Found by changing the policy under faults: seed 14 of tests/sim/policies.py, acks 0 and 1.
+    base = opening(told=follower(B, E1), untold=follower(C, E1), excluded=frozenset())
+    broken = replace(
+        base.engine,
+        applied=Position(E1, 8),
+        replication=Replication(error="1030: the applier stopped"),
+    )
+    assert isinstance(plan(replace(base, engine=broken), POLICY).action, do.Drain)
+    step = plan(replace(base, engine=broken, error_for_s=2.0), POLICY)
+    assert isinstance(step.action, do.GiveUp), step.reason
