@@ -65,8 +65,10 @@ def run_node(
     run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
     with pid_file(run_dir / "agent.pid"):
         uvloop.run(_until_signal(lambda: _node(parts, life), life))
+    sys.stderr.flush()
     if life.is_to_begin_again:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    os._exit(0)  # All is closed: the interpreter's own end would only keep the next agent waiting.
 
 
 def run_router(config: Config, node: str, *, path: Path, is_json: bool) -> None:
@@ -84,19 +86,34 @@ def run_router(config: Config, node: str, *, path: Path, is_json: bool) -> None:
 
 class Life:
     """Of this process: its name for `status`, and how it ends: for good, or to begin again with
-    whatever is installed by then."""
+    whatever is installed by then.
+
+    What takes its time to end goes first, while the lease is still renewed: the time without an
+    agent is what a primary must outlive.
+    """
 
     def __init__(self) -> None:
         self.name = secrets.token_hex(4)
         self.is_to_begin_again = False
         self._end: Callable[[], object] = lambda: None
+        self._slow: asyncio.Task[None] | None = None
 
     def ends_by(self, end: Callable[[], object]) -> None:
         self._end = end
 
+    def ends_first(self, slow: "asyncio.Task[None]") -> None:
+        self._slow = slow
+
+    def end(self) -> None:
+        if self._slow is None or self._slow.done():
+            self._end()
+            return
+        self._slow.add_done_callback(lambda _: self._end())
+        self._slow.cancel()
+
     def begin_again(self) -> None:
         self.is_to_begin_again = True
-        self._end()
+        self.end()
 
 
 async def _node(parts: Parts, life: Life) -> None:
@@ -122,7 +139,8 @@ async def _node(parts: Parts, life: Life) -> None:
             tasks.create_task(hooks.run(), name="hooks")
             tasks.create_task(agent.run(), name="agent")
         if parts.config.api.enabled:
-            tasks.create_task(_api(parts, server, window, counted), name="api")
+            api = tasks.create_task(_api(parts, server, window, counted), name="api")
+            life.ends_first(api)
 
 
 async def _api(parts: Parts, server: StoreServer, window: Window, counted: Counted) -> None:
@@ -216,10 +234,12 @@ async def _until_signal(work: Callable[[], Awaitable[None]], life: Life | None =
     running = asyncio.current_task()
     if running is None:
         return
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.cancel)
+    end: Callable[[], object] = running.cancel
     if life is not None:
         life.ends_by(running.cancel)
+        end = life.end
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
     with contextlib.suppress(asyncio.CancelledError):
         await work()
 
