@@ -10,7 +10,7 @@ from tests.sim.mutants import MUTANTS
 from primacy.cli.main import exit_code_of
 from primacy.cli.shrinking import Shrinking
 from primacy.clock import SystemClock
-from primacy.sim.choices import decoded, encoded
+from primacy.sim.choices import Mishaps, decoded, encoded
 from primacy.sim.run import Assembly, run_seed
 
 PLANTED = "opened-before-row"
@@ -39,6 +39,18 @@ def test_a_fault_that_is_left_out_does_not_happen_and_the_others_do() -> None:
     run_seed(5, 0.0, choices=fewer, listener=lines.append)
     seen = [(line.split()[0], line.split()[-1]) for line in lines if " FAULT " in line]
     assert seen == [(f"{each.at_s:.6f}", each.fault) for each in fewer.strikes]
+
+
+def test_messages_are_lost_as_told_and_no_others() -> None:
+    drawn = next(
+        verdict.choices
+        for verdict in (run_seed(seed, 5.0) for seed in range(1, 30))
+        if any(each.kind == "loss" for each in verdict.choices.mishaps or ())
+    )
+    fewer = msgspec.structs.replace(drawn, mishaps=(Mishaps(kind="loss", numbers=(2, 5)),))
+    told = run_seed(drawn.seed, 0.0, choices=fewer)
+    assert told.choices.mishaps == fewer.mishaps
+    assert told.counters["message lost"] == 2
 
 
 def test_other_luck_is_another_run() -> None:

@@ -6,7 +6,8 @@ Told its own record, a run goes the same way event by event, to the same digest.
     strikes   which fault, when, on which node, and every further draw of it (how long, whom else)
     clients   who starts, and when
     nodes     who there is
-    quiet     which of the run's small misfortunes (loss, repeats, stalls, skew) do not happen
+    mishaps   which messages are lost, repeated or slow, and which fsyncs stall: by their numbers
+    quiet     which of the run's rates and skews are as if nothing had been drawn for them
     salt      another number gives other network delays, fsync times and election timeouts
 
 What is not told comes from the seed: the policy, the rates, and each message's delay.
@@ -50,6 +51,13 @@ class Client(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     start_s: float
 
 
+class Mishaps(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of one kind: the n-th time that it could have happened, it did."""
+
+    kind: str
+    numbers: tuple[int, ...]
+
+
 class Choices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it. The file of `primacy sim shrink` holds one of these as JSON."""
 
@@ -66,12 +74,18 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     clients: tuple[Client, ...]
     quiet: tuple[str, ...] = ()
     strikes: tuple[Strike, ...] = ()
+    mishaps: tuple[Mishaps, ...] | None = None
+    """None: as the rates have it."""
+
+    @property
+    def mishaps_count(self) -> int:
+        return sum(len(each.numbers) for each in self.mishaps or ())
 
     def __str__(self) -> str:
         quiet = f", quiet: {' '.join(self.quiet)}" if self.quiet else ""
         return (
             f"{len(self.strikes)} faults, {len(self.clients)} clients, {len(self.nodes)} nodes,"
-            f" {self.duration_s:.1f} s{quiet}"
+            f" {self.duration_s:.1f} s, {self.mishaps_count} mishaps{quiet}"
         )
 
 
@@ -91,6 +105,33 @@ class Draws(random.Random):
         draw = self._told[place] if place < len(self._told) else super().random()
         self.drawn.append(draw)
         return draw
+
+
+class Luck:
+    """Decides each mishap: drawn at its rate, or told; on record either way.
+
+    What is told is drawn all the same, so that the stream goes on as it did.
+    """
+
+    def __init__(self, told: tuple[Mishaps, ...] | None = None) -> None:
+        self._told = None if told is None else {each.kind: set(each.numbers) for each in told}
+        self._asked: dict[str, int] = {}
+        self._happened: dict[str, list[int]] = {}
+
+    def strikes(self, kind: str, chance: random.Random, rate: float) -> bool:
+        number = self._asked[kind] = self._asked.get(kind, 0) + 1
+        is_drawn = chance.random() < rate
+        is_so = is_drawn if self._told is None else number in self._told.get(kind, ())
+        if is_so:
+            self._happened.setdefault(kind, []).append(number)
+        return is_so
+
+    @property
+    def record(self) -> tuple[Mishaps, ...]:
+        return tuple(
+            Mishaps(kind=kind, numbers=tuple(numbers))
+            for kind, numbers in sorted(self._happened.items())
+        )
 
 
 @dataclass(slots=True)
@@ -183,7 +224,7 @@ class Chooser:
     # ---- the record
 
     def record(
-        self, setup: "Setup", duration_s: float, heal_at_s: float, *, broken: str | None
+        self, setup: "Setup", duration_s: float, heal_at_s: float, *, broken: str | None, luck: Luck
     ) -> Choices:
         told = self.told
         return Choices(
@@ -197,6 +238,7 @@ class Chooser:
             clients=tuple(self.clients),
             quiet=() if told is None else told.quiet,
             strikes=tuple(each.record for each in self._strikes),
+            mishaps=luck.record,
         )
 
 

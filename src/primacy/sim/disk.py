@@ -86,7 +86,8 @@ class Disk:
     def _sync(self) -> None:
         self._syncing, self._waiting = self._waiting, []
         delay_s = self._rates.fsync_s * (0.5 + self._chance.expovariate(1.0)) * self.slowness
-        if self._rates.stall and self._chance.random() < self._rates.stall:
+        stall = self._rates.stall
+        if stall and self._world.luck.strikes("stall", self._chance, stall):
             delay_s *= 200.0
         self._world.after(delay_s, self._owner, self._synced)
 

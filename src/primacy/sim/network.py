@@ -79,7 +79,7 @@ class Network:
             return
         if self._is_severed(source, target.host, flow):
             return
-        if rates.loss and chance.random() < rates.loss:
+        if rates.loss and world.luck.strikes("loss", chance, rates.loss):
             world.trace.sometimes("message lost")
             return
         key = (source, target.host, flow)
@@ -88,7 +88,7 @@ class Network:
         self._last_arrival_s[key] = arrival_s
         wait_s = arrival_s - world.now_s
         world.after(wait_s, target, self._arrive, source, target, flow, action, arguments)
-        if rates.repeat and chance.random() < rates.repeat:
+        if rates.repeat and world.luck.strikes("repeat", chance, rates.repeat):
             late_s = wait_s + chance.random() * REPEAT_DELAY_MAX_S
             world.trace.sometimes("message repeated")
             world.after(late_s, target, self._arrive, source, target, flow, action, arguments)
@@ -110,7 +110,7 @@ class Network:
             return
         key = (source, target.host, flow)
         delay_s = self._delay_s() + self._lag_s(key)
-        if rates.loss and chance.random() < rates.loss:
+        if rates.loss and world.luck.strikes("retransmit", chance, rates.loss):
             delay_s += RETRANSMIT_S
         arrival_s = max(world.now_s + delay_s, self._last_arrival_s.get(key, 0.0))
         self._last_arrival_s[key] = arrival_s
@@ -141,6 +141,6 @@ class Network:
     def _delay_s(self) -> float:
         chance, rates = self._chance, self.rates
         delay_s = rates.delay_s * (0.5 + chance.expovariate(1.0) * 0.7)
-        if rates.spike and chance.random() < rates.spike:
+        if rates.spike and self._world.luck.strikes("spike", chance, rates.spike):
             delay_s *= 50.0
         return delay_s

@@ -19,7 +19,7 @@ from primacy.coordination.api import Put, Txn
 from primacy.errors import InvariantBroken, PrimacyError
 from primacy.model import NodeId
 from primacy.replication.records import SWITCHOVER_KEY, SwitchoverRequest, encoded
-from primacy.sim.choices import Choices, Chooser, narrowed
+from primacy.sim.choices import Choices, Chooser, Luck, narrowed
 from primacy.sim.contest import Contest
 from primacy.sim.expected import EXPECTED
 from primacy.sim.faults import Faults
@@ -173,7 +173,7 @@ class Run:
         drawn = draw(seed)
         self.setup = setup = drawn if choices is None else narrowed(drawn, choices)
         self.trace = Trace(listener=listener)
-        self.world = world = World(seed, trace=self.trace, salt=choices.salt if choices else 0)
+        self.world = world = world_of(seed, choices, self.trace)
         self._chooser = Chooser(seed, choices)
         self.network = Network(world, setup.network)
         self.invariants = Invariants(world, setup.nodes, setup.policy)
@@ -310,7 +310,11 @@ class Run:
             lost_count=self.invariants.ledger.lost_count,
             counters=self.trace.counters,
             choices=self._chooser.record(
-                self.setup, duration_s, heal_at_s, broken=broken.name if broken else None
+                self.setup,
+                duration_s,
+                heal_at_s,
+                broken=broken.name if broken else None,
+                luck=world.luck,
             ),
         )
 
@@ -400,6 +404,13 @@ class Run:
             await self._store.txn(Txn(then=(Put(key, value),)))
         except PrimacyError as error:
             self.world.note(CLIENT_HOST, "request-failed", error.what)
+
+
+def world_of(seed: int, choices: Choices | None, trace: Trace) -> World:
+    """With the luck that the choices tell, or with the seed's own."""
+    if choices is None:
+        return World(seed, trace=trace)
+    return World(seed, trace=trace, salt=choices.salt, luck=Luck(choices.mishaps))
 
 
 def run_seed(

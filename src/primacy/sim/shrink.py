@@ -1,7 +1,7 @@
 """The smallest choices that still break what a failing seed broke: delta debugging of `Choices`.
 
 Faults go first, since a run with two faults can be read and one with forty cannot; then clients,
-nodes, small misfortunes, time, and what each fault drew. A candidate counts if a run by it breaks
+nodes, rates, time, what each fault drew, and single mishaps. A candidate counts if its run breaks
 the invariant of the same name. Whatever is taken away shifts every later delay of the network, so
 candidates that broke nothing are asked again under some other luck (`salt`) in the end.
 
@@ -19,7 +19,7 @@ from typing import TypeVar
 import msgspec
 
 from primacy.errors import Rejected
-from primacy.sim.choices import Choices, Strike, misfortunes
+from primacy.sim.choices import Choices, Mishaps, Strike, misfortunes
 from primacy.sim.run import Assembly, genuine, run_seed
 from primacy.sim.settings import draw
 
@@ -104,9 +104,10 @@ class Shrinker:
             ("faults", self._faults),
             ("clients", self._clients),
             ("nodes", self._nodes),
-            ("misfortunes", self._quieter),
+            ("rates", self._quieter),
             ("time", self._sooner),
             ("draws", self._plainer),
+            ("mishaps", self._luckier),
         )
         while not self.effort.is_out_of_time:
             before = self.effort.smaller_count
@@ -221,6 +222,10 @@ class Shrinker:
             ),
         )
 
+    def _luckier(self, best: Outcome) -> Outcome:
+        """Single messages and fsyncs, where their rates could not be spared."""
+        return self._fewer(best, mishaps_of, with_mishaps)
+
     def _sooner(self, best: Outcome) -> Outcome:
         """Shorten the waits before the faults, each with all that follows it."""
         place = 0
@@ -262,6 +267,19 @@ def repaired_sooner(choices: Choices) -> Iterator[Choices]:
 
 def with_strikes(choices: Choices, strikes: tuple[Strike, ...]) -> Choices:
     return msgspec.structs.replace(choices, strikes=strikes)
+
+
+def mishaps_of(choices: Choices) -> tuple[tuple[str, int], ...]:
+    return tuple((each.kind, number) for each in choices.mishaps or () for number in each.numbers)
+
+
+def with_mishaps(choices: Choices, kept: tuple[tuple[str, int], ...]) -> Choices:
+    kinds = dict.fromkeys(kind for kind, _ in kept)
+    mishaps = tuple(
+        Mishaps(kind=kind, numbers=tuple(number for each, number in kept if each == kind))
+        for kind in kinds
+    )
+    return msgspec.structs.replace(choices, mishaps=mishaps)
 
 
 def without_nodes(choices: Choices, gone: Sequence[str]) -> Choices:

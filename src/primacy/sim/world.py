@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
+from primacy.sim.choices import Luck
 from primacy.sim.trace import Trace
 
 EVENTS_MAX = 1_000_000
@@ -82,10 +83,11 @@ class Process:
 class World:
     """Time, chance and the queue of one run."""
 
-    def __init__(self, seed: int, *, trace: Trace, salt: int = 0) -> None:
-        """Another `salt` is other luck under the same seed."""
+    def __init__(self, seed: int, *, trace: Trace, salt: int = 0, luck: Luck | None = None) -> None:
+        """Another `salt` gives other streams under the same seed."""
         self.seed = seed
-        self._luck = f"{seed}+{salt}" if salt else str(seed)
+        self.luck = luck or Luck()
+        self._streams_of = f"{seed}+{salt}" if salt else str(seed)
         self.now_s = 0.0
         self.trace = trace
         self.events_count = 0
@@ -102,7 +104,7 @@ class World:
         """One generator per concern, so that a new kind of fault does not shift the others."""
         found = self._streams.get(concern)
         if found is None:
-            found = self._streams[concern] = random.Random(f"{self._luck}/{concern}")
+            found = self._streams[concern] = random.Random(f"{self._streams_of}/{concern}")
         return found
 
     # ---- processes

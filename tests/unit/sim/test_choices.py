@@ -12,6 +12,8 @@ from primacy.sim.choices import (
     Chooser,
     Client,
     Draws,
+    Luck,
+    Mishaps,
     Strike,
     decoded,
     encoded,
@@ -30,6 +32,7 @@ CHOICES = Choices(
         Strike(number=0, at_s=1.5, fault="isolate", node="a", draws=(0.1, 0.2)),
         Strike(number=3, at_s=2.5, fault="crash-host"),
     ),
+    mishaps=(Mishaps(kind="loss", numbers=(3, 14)),),
 )
 
 
@@ -84,6 +87,27 @@ def test_a_strike_keeps_its_stream_when_others_before_it_are_gone() -> None:
     told = Chooser(7, alone).next_strike(0.0, 1.0, named)
     assert told is not None
     assert told.chance.random() == third.chance.random()
+
+
+def test_mishaps_are_on_record_and_told_again_whatever_the_rate_says() -> None:
+    drawn, chance = Luck(), random.Random(1)
+    seen = [drawn.strikes("loss", chance, 0.3) for _ in range(50)]
+    assert 5 < sum(seen) < 25
+    assert drawn.record == (
+        Mishaps(kind="loss", numbers=tuple(n for n, is_so in enumerate(seen, 1) if is_so)),
+    )
+    told, other = Luck(drawn.record), random.Random(2)
+    assert [told.strikes("loss", other, 0.3) for _ in range(50)] == seen
+    assert told.record == drawn.record
+    assert not any(told.strikes("stall", other, 0.9) for _ in range(50))
+
+
+def test_what_is_told_is_drawn_all_the_same() -> None:
+    told, chance = Luck(()), random.Random(1)
+    told.strikes("loss", chance, 0.5)
+    reference = random.Random(1)
+    reference.random()
+    assert chance.random() == reference.random()
 
 
 def test_a_client_that_is_not_told_does_not_start() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from primacy.sim.choices import CLOCK_RATES, Choices, Client, Strike
+from primacy.sim.choices import CLOCK_RATES, Choices, Client, Mishaps, Strike
 from primacy.sim.shrink import NO_DEAD_END, OTHER_LUCKS, Effort, Outcome, Shrinker
 
 NOISE = ("network.loss", CLOCK_RATES)
@@ -97,6 +97,19 @@ def test_clients_and_misfortunes_that_do_not_matter_go() -> None:
     found, _ = shrunk(rules, choices(3))
     assert [each.name for each in found.clients] == ["direct-a"]
     assert found.quiet == (CLOCK_RATES,)
+
+
+def test_of_many_mishaps_the_one_that_matters_is_left() -> None:
+    def is_lost(asked: Choices) -> bool:
+        return any(each.kind == "loss" and 17 in each.numbers for each in asked.mishaps or ())
+
+    many = (
+        Mishaps(kind="loss", numbers=tuple(range(1, 40))),
+        Mishaps(kind="stall", numbers=(1, 2, 3)),
+    )
+    first = msgspec.structs.replace(choices(2), mishaps=many)
+    found, _ = shrunk(Rules(is_lost), first)
+    assert found.mishaps == (Mishaps(kind="loss", numbers=(17,)),)
 
 
 def test_five_nodes_become_three_with_the_faults_that_struck_the_others() -> None:
