@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+from tests.sim.mutants import MUTANTS
 
 from primacy.coordination.api import RangeResult, Txn
 from primacy.coordination.embedded.commands import Answer, Commit, Committed, Write
@@ -21,6 +22,7 @@ from primacy.sim.run import Assembly, genuine, run_seed
 from primacy.sim.settings import Setup
 
 SEED = 4
+SEEDS_MAX = 20
 DURATION_S = 30.0
 
 
@@ -95,6 +97,17 @@ def test_a_wrong_answer_to_a_client_is_the_verdict_of_the_run(
     assert verdict.broken is not None
     assert verdict.broken.name == "linearizable-store"
     assert verdict.at_s < DURATION_S
+
+
+def test_a_retried_write_that_is_applied_twice_is_found_by_the_histories() -> None:
+    """Of the client of numbered writes `exactly-once` says it; of all others only this does."""
+    texts = []
+    for seed in range(1, SEEDS_MAX):
+        broken = run_seed(seed, 60.0, assembly=MUTANTS["retry-applied-twice"]).broken
+        texts.append("" if broken is None else broken.text)
+        if "no order explains" in texts[-1]:
+            return
+    raise AssertionError(texts)
 
 
 def test_a_swap_that_said_no_is_told_with_the_operations_that_show_it() -> None:

@@ -14,6 +14,7 @@ Does not  Look at the store's own log (`history.StoreHistory` does): it believes
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from primacy.coordination.api import Delete, Put, Range, RangeResult
 from primacy.errors import InvariantBroken
@@ -24,7 +25,8 @@ NAME = "linearizable-store"
 
 STARTS_SHOWN = 3
 OPENS_SHOWN = 6
-"""How much of what came before is told with a wrong window."""
+"""How much is told with a wrong window: states before it, lost writes, and those of the window that
+may have taken effect or not, for all that it helps."""
 
 StoreOperation = Operation[StoreRequest, StoreAnswer]
 
@@ -129,20 +131,22 @@ class Histories:
 
     # ---- a wrong window, for people
 
-    def _smallest(self, group: Group) -> list[StoreOperation]:
-        """Without reads that are not needed, and without writes of which it does not matter what
-        they were told, nor whether they took effect. Neither can make a right window wrong."""
-        window, opens = list(group.window), list(group.opens)
+    def _smallest(self, group: Group) -> tuple[list[StoreOperation], list[StoreOperation]]:
+        """The window without reads that are not needed; and apart from it the writes of which it
+        does not matter what they were told, nor whether they took effect. To take either out can
+        only make it easier to explain the rest."""
+        window, spared = list(group.window), list[StoreOperation]()
         for operation in tuple(window):
             rest = [each for each in window if each is not operation]
             is_read = self._model.is_read(operation.request)
-            more = opens if is_read else [*opens, replace(operation, answered_s=float("inf"))]
-            if not self._ends(group, rest, more):
-                window, opens = rest, more
-        return window
+            more = spared if is_read else [*spared, operation]
+            opens = [*group.opens, *(replace(each, answered_s=inf) for each in more)]
+            if not self._ends(group, rest, opens):
+                window, spared = rest, more
+        return window, spared
 
     def _story(self, group: Group) -> str:
-        smallest = self._smallest(group)
+        smallest, spared = self._smallest(group)
         states = sorted({str(state) for state, _ in group.configs})
         used = [used for _, used in group.configs]
         opens = [
@@ -150,21 +154,23 @@ class Histories:
             for place, each in enumerate(group.opens)
             if not all(one >> place & 1 for one in used)
         ]
+        count = "1 operation" if len(smallest) == 1 else f"{len(smallest)} operations"
         lines = [
-            f"no order explains {len(smallest)} operations on {group.name}",
+            f"no order explains {count} on {group.name}",
             *(f"before: {each}" for each in states[:STARTS_SHOWN]),
             *([f"before: {len(states)} states in all"] if len(states) > STARTS_SHOWN else []),
-            *(f"open: {told(each)}" for each in opens[-OPENS_SHOWN:]),
-            *(told(each) for each in smallest),
+            *(f"open:   {told(each)}" for each in opens[-OPENS_SHOWN:]),
+            *(f"or not: {told(each)}" for each in spared[-OPENS_SHOWN:]),
+            *(f"wrong:  {told(each)}" for each in smallest),
         ]
         return "\n    ".join(lines)
 
 
 def told(operation: StoreOperation) -> str:
     """`store-a 12.345-12.350 put k = 'v' -> revision 7`."""
-    end = "        " if operation.is_open else f"{operation.answered_s:.4f}"
+    end = "" if operation.is_open else f"{operation.answered_s:.4f}"
     return (
-        f"{operation.client:<12} {operation.called_s:9.4f}-{end}  {asked(operation.request)}"
+        f"{operation.client:<12} {operation.called_s:9.4f}-{end:<9} {asked(operation.request)}"
         f" -> {answered(operation.answer)}"
     )
 

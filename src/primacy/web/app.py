@@ -11,7 +11,6 @@ Status  200 done; 202 taken up, its end was not seen; 400 wrong; 401 and 403 not
         time and withdrawn; 503 not now (a health check: no).
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TypeVar
@@ -36,21 +35,27 @@ from primacy.cluster.control.reading import read_picture
 from primacy.cluster.control.requests import Desk
 from primacy.coordination.api import Store
 from primacy.errors import (
-    Conflict,
-    NotFound,
-    OutcomeUnknown,
     PrimacyError,
     Rejected,
-    Unavailable,
-    Withdrawn,
 )
 from primacy.model import NodeId
 from primacy.telemetry import Event, Sink
 from primacy.web import metrics
 from primacy.web.access import Access
 from primacy.web.bodies import FailoverBody, PauseBody, ResumeBody, SwitchoverBody
-from primacy.web.health import PATHS, Check, Mode, judged
-from primacy.web.lag import LagMax, lag_max
+from primacy.web.exchange import (
+    JSON,
+    Refused,
+    as_response,
+    count_of,
+    lag_of,
+    mode_of,
+    of_error,
+    of_http_error,
+    path_of,
+    whole_body,
+)
+from primacy.web.health import PATHS, Check, judged
 from primacy.web.looking import Look
 from primacy.web.openapi import (
     DECISIONS_DEFAULT,
@@ -60,14 +65,8 @@ from primacy.web.openapi import (
     document,
 )
 
-BODY_BYTES_MAX = 16 * 1024
-BODY_WITHIN_S = 5.0
-"""How long a body may take to arrive."""
-
 METRICS_KEPT_S = 0.25
 """Far shorter than anybody's scrape interval."""
-
-JSON = "application/json"
 
 CHECK_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -105,8 +104,8 @@ class Api:
                 for path, (methods, endpoint) in self.routes().items()
             ],
             exception_handlers={
-                PrimacyError: _of_error,
-                HTTPException: _of_http_error,
+                PrimacyError: of_error,
+                HTTPException: of_http_error,
                 Exception: self._of_bug,
             },
         )
@@ -137,16 +136,16 @@ class Api:
     # ---- for load balancers and monitors
 
     async def health(self, request: Request) -> Response:
-        check = PATHS[_path(request)]
-        lag = _lag(request)
-        mode = _mode(request)
+        check = PATHS[path_of(request)]
+        lag = lag_of(request)
+        mode = mode_of(request)
         needs_member = check is Check.LIVENESS and self._look.is_witness
         facts = await self._look.facts_with_member() if needs_member else self._look.facts()
         verdict = judged(check, facts, lag=lag, mode=mode)
         status = HTTPStatus.OK if verdict.is_ok else HTTPStatus.SERVICE_UNAVAILABLE
         if request.method != "GET":
             return Response(status_code=status)
-        return _json(verdict, status)
+        return as_response(verdict, status)
 
     async def metrics(self, _request: Request) -> Response:
         """Made anew at most every METRICS_KEPT_S: it takes the interpreter for milliseconds."""
@@ -164,17 +163,17 @@ class Api:
     async def status(self, _request: Request) -> Response:
         desk = self._desk
         picture = await read_picture(desk.roster, desk.store, self._singles, clock=desk.clock)
-        return _json(answer_of(picture))
+        return as_response(answer_of(picture))
 
     async def history(self, request: Request) -> Response:
-        limit = _count(request, "limit", default=HISTORY_DEFAULT, most=HISTORY_MAX)
-        return _json(history_answer(await read_history(self._desk.store, limit=limit)))
+        limit = count_of(request, "limit", default=HISTORY_DEFAULT, most=HISTORY_MAX)
+        return as_response(history_answer(await read_history(self._desk.store, limit=limit)))
 
     async def decisions(self, request: Request) -> Response:
-        last = _count(request, "last", default=DECISIONS_DEFAULT, most=DECISIONS_MAX)
+        last = count_of(request, "last", default=DECISIONS_DEFAULT, most=DECISIONS_MAX)
         node = request.query_params.get("node")
         desk = self._desk
-        return _json(
+        return as_response(
             decisions_answer(await read_decisions(desk.store, desk.roster, last=last, node=node))
         )
 
@@ -183,7 +182,7 @@ class Api:
     async def switchover(self, request: Request) -> Response:
         body = await self._body(request, SwitchoverBody)
         outcome = await requests.switchover(self._desk, to=body.to, timeout_s=body.timeout_s)
-        return _json(done_answer(outcome))
+        return as_response(done_answer(outcome))
 
     async def failover(self, request: Request) -> Response:
         body = await self._body(request, FailoverBody)
@@ -193,16 +192,16 @@ class Api:
             is_loss_accepted=body.accept_loss,
             timeout_s=body.timeout_s,
         )
-        return _json(done_answer(outcome))
+        return as_response(done_answer(outcome))
 
     async def pause(self, request: Request) -> Response:
         body = await self._body(request, PauseBody)
         detail = await requests.pause(self._desk, reason=body.reason)
-        return _json(DoneAnswer(is_done=True, detail=detail))
+        return as_response(DoneAnswer(is_done=True, detail=detail))
 
     async def resume(self, request: Request) -> Response:
         await self._body(request, ResumeBody)
-        return _json(DoneAnswer(is_done=True, detail=await requests.resume(self._desk)))
+        return as_response(DoneAnswer(is_done=True, detail=await requests.resume(self._desk)))
 
     async def _body(self, request: Request, kind: type[B]) -> B:
         """The body of somebody who may ask for changes."""
@@ -210,114 +209,24 @@ class Api:
         refusal = self._access.refusal(headers.get("authorization"), headers.get("host"))
         if refusal is not None:
             status, error, hint = refusal
-            self._events(Event("api-refused", {"path": _path(request), "reason": error}))
-            raise _Refused(status, error, hint)
+            self._events(Event("api-refused", {"path": path_of(request), "reason": error}))
+            raise Refused(status, error, hint)
         if headers.get("content-type", "").split(";")[0].strip().lower() != JSON:
             # A page in somebody's browser can send other kinds to loopback, and not this one.
-            raise _Refused(
+            raise Refused(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "the body must be JSON",
                 f"Send the header Content-Type: {JSON}, and {{}} where there is nothing to say.",
             )
         try:
-            return msgspec.json.decode(await _whole(request), type=kind)
+            return msgspec.json.decode(await whole_body(request), type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Rejected(f"the body cannot be used: {error}", hint="See /openapi.json.") from None
 
     def _of_bug(self, request: Request, error: Exception) -> Response:
-        self._events(Event("api-failed", {"path": _path(request), "reason": repr(error)}))
+        self._events(Event("api-failed", {"path": path_of(request), "reason": repr(error)}))
         problem = Problem(
             error=f"this is a bug in primacy: {type(error).__name__}: {error}",
             hint="The agent's log has an api-failed event for it.",
         )
-        return _json(problem, HTTPStatus.INTERNAL_SERVER_ERROR)
-
-
-class _Refused(HTTPException):
-    def __init__(self, status: HTTPStatus, error: str, hint: str) -> None:
-        headers = {"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else None
-        super().__init__(status, detail=error, headers=headers)
-        self.hint = hint
-
-
-async def _whole(request: Request) -> bytes:
-    """The body, within its limits."""
-    taken = bytearray()
-    try:
-        async with asyncio.timeout(BODY_WITHIN_S):
-            async for piece in request.stream():
-                taken += piece
-                if len(taken) > BODY_BYTES_MAX:
-                    raise _Refused(
-                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                        f"the body has more than {BODY_BYTES_MAX} bytes",
-                        "No request of this API is that long.",
-                    )
-    except TimeoutError:
-        raise _Refused(
-            HTTPStatus.REQUEST_TIMEOUT,
-            f"the body did not arrive within {BODY_WITHIN_S:.0f} s",
-            "Send it at once.",
-        ) from None
-    return bytes(taken)
-
-
-def _json(answer: msgspec.Struct, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(msgspec.json.encode(answer), status_code=status, media_type=JSON)
-
-
-def _of_error(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, PrimacyError):
-        raise error
-    return _json(Problem(error=error.what, hint=error.hint), _status_of(error))
-
-
-def _status_of(error: PrimacyError) -> HTTPStatus:
-    match error:
-        case NotFound():
-            return HTTPStatus.NOT_FOUND
-        case Rejected():
-            return HTTPStatus.BAD_REQUEST
-        case Conflict() | Withdrawn():
-            return HTTPStatus.CONFLICT
-        case OutcomeUnknown():
-            return HTTPStatus.ACCEPTED
-        case Unavailable() | _:
-            return HTTPStatus.SERVICE_UNAVAILABLE
-
-
-def _of_http_error(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    hint = error.hint if isinstance(error, _Refused) else "See /openapi.json."
-    response = _json(Problem(error=error.detail, hint=hint), HTTPStatus(error.status_code))
-    response.headers.update(error.headers or {})
-    return response
-
-
-def _path(request: Request) -> str:
-    """Of the request line alone: `request.url` would also read what the Host header says."""
-    path: str = request.scope["path"]
-    return path
-
-
-def _lag(request: Request) -> LagMax | None:
-    text = request.query_params.get("lag")
-    return None if text is None else lag_max(text)
-
-
-def _mode(request: Request) -> Mode:
-    match request.query_params.get("mode", "apply"):
-        case "apply":
-            return "apply"
-        case "write":
-            return "write"
-        case other:
-            raise Rejected(f"mode={other[:40]!r} is none", hint="Say apply or write.")
-
-
-def _count(request: Request, name: str, *, default: int, most: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most:
-        return int(text)
-    raise Rejected(f"{name}={text[:40]!r} is no number from 1 to {most}", hint="Correct it.")
+        return as_response(problem, HTTPStatus.INTERNAL_SERVER_ERROR)

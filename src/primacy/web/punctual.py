@@ -34,6 +34,9 @@ class PunctualProtocol(H11Protocol):
         if len(self.connections) > CONNECTIONS_MAX:
             transport.close()
             return
+        # Whatever the kernel does not take at once starts the clock: also for a connection that is
+        # being closed, which would else stand for as long as its client likes.
+        transport.set_write_buffer_limits(high=0)
         self._arm()
 
     def data_received(self, data: bytes) -> None:

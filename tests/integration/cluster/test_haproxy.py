@@ -186,4 +186,7 @@ async def _no_surprises(live: Live) -> None:
             status, body = await asyncio.to_thread(asked, live, node, path)
             assert status == (200 if is_wanted else 503), body
     url = f"http://{live.cluster.nodes[live.replicas[0]].address('api_port')}"
-    assert await asyncio.to_thread(surprises, url, token=TOKEN, phases="fuzzing", examples=3) == ""
+    said = await asyncio.to_thread(
+        surprises, url, token=TOKEN, phases="fuzzing", examples=3, folder=live.cluster.root
+    )
+    assert said == ""

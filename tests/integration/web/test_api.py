@@ -19,7 +19,7 @@ from tests.integration.web.conftest import (
 )
 
 from primacy.replication.records import PAUSE_KEY, SWITCHOVER_KEY, SwitchoverRequest
-from primacy.web.app import BODY_BYTES_MAX
+from primacy.web.exchange import BODY_BYTES_MAX
 from primacy.web.health import PATHS
 from primacy.web.punctual import CONNECTIONS_MAX
 

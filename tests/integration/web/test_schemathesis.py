@@ -10,8 +10,9 @@ SETTINGS = Path(__file__).with_name("schemathesis.toml")
 COMMAND = "from schemathesis.cli import schemathesis; schemathesis()"
 
 
-def surprises(url: str, *, token: str, phases: str, examples: int) -> str:
-    """What schemathesis has to say; empty where all is well. It stops at nothing."""
+def surprises(url: str, *, token: str, phases: str, examples: int, folder: Path) -> str:
+    """What schemathesis has to say; empty where all is well. It stops at nothing, and keeps what it
+    remembers in `folder`."""
     done = subprocess.run(
         [
             sys.executable,
@@ -31,6 +32,7 @@ def surprises(url: str, *, token: str, phases: str, examples: int) -> str:
         capture_output=True,
         text=True,
         timeout=240,
+        cwd=folder,
         check=False,
     )
     return "" if done.returncode == 0 else done.stdout + done.stderr
@@ -39,7 +41,13 @@ def surprises(url: str, *, token: str, phases: str, examples: int) -> str:
 def test_the_api_answers_as_its_document_says(tmp_path: Path) -> None:
     with serving(tmp_path, token=TOKEN) as served, cluster_that_obeys(served.store):
         assert (
-            surprises(served.url, token=TOKEN, phases="examples,coverage,fuzzing", examples=10)
+            surprises(
+                served.url,
+                token=TOKEN,
+                phases="examples,coverage,fuzzing",
+                examples=10,
+                folder=tmp_path,
+            )
             == ""
         )
         assert "api-failed" not in served.names()

@@ -1,70 +1,75 @@
-"""A node whose applier stopped before what it received: it seals and says so, and leads nothing."""
+"""A replica whose applier broke is repaired, whatever happened to it since."""
 
 from dataclasses import replace
+from typing import Any  # Fields of a view or an observation.
 
+import pytest
 from tests.unit.cluster.situations import (
-    AT,
-    BOTH_SEALED,
     E1,
     E2,
     POLICY,
     A,
     B,
     C,
-    seal,
+    durability,
+    record,
+    replica,
     seen,
-    vacant,
+    status,
+    store,
 )
 
 from primacy.cluster import actions as do
 from primacy.cluster.plan import plan
-from primacy.cluster.transactions import seal_note
-from primacy.engines.api import Replication
-from primacy.model import Member, Position, Revision
-from primacy.replication.records import DurabilityRecord, SealNote
+from primacy.cluster.view import View
+from primacy.engines.api import Observation, Replication
+from primacy.model import Position
+from primacy.replication.records import Pause
 
-AHEAD = Position(E1, 12)
-BROKEN = seen(B, received=AHEAD, applied=AT, replication=Replication(error="1030: stopped"))
-LOSSY = DurabilityRecord(
-    epoch=E1, primary=Member(A, seal(A).incarnation), acks=0, members=(), is_lossy=True
-)
+LED_BY_A = status(A, received=Position(E2, 12), applied=Position(E2, 12), upstream=None)
+UNSETTLED = store(primary=record(A, E2), epoch=E2, nodes={A: LED_BY_A})
+SETTLED = replace(UNSETTLED, durability=durability(E2, A, C))
 
 
-def broken_seal() -> SealNote:
-    return seal_note(B, E2, BROKEN)
+def stuck(**more: Any) -> Observation:
+    """A replica whose applier stopped in epoch 1, and that did not follow since."""
+    broken = Replication(upstream=A, error="1032: a row is missing")
+    return seen(B, following_epoch=E1, replication=broken, **more)
 
 
-def test_its_seal_says_so_and_it_does_not_claim() -> None:
-    assert broken_seal().is_broken
-    seals = {**BOTH_SEALED, "seals": {B: broken_seal(), C: seal(C)}}
-    step = plan(replace(vacant(B, **seals), engine=BROKEN), POLICY)
-    assert step.action is None
-    assert "cannot lead" in step.reason
+SITUATIONS: dict[str, tuple[View, type[do.Action] | None]] = {
+    "its relay log cannot be replayed, the primary is settled: cloned (simulator seed 7)": (
+        replica(engine=stuck(needs_salvage=True), error_for_s=1.5, store=SETTLED),
+        do.Clone,
+    ),
+    "it is salvaged first, as long as nothing is confirmed": (
+        replica(engine=stuck(needs_salvage=True), error_for_s=0.5, store=SETTLED),
+        do.Salvage,
+    ),
+    "it broke under an earlier primary: cloned (simulator seed 24)": (
+        replica(engine=stuck(), error_for_s=1.5, store=SETTLED),
+        do.Clone,
+    ),
+    "the new primary may wait for this very node: cloned after two leases": (
+        replica(engine=stuck(), error_for_s=7.5, store=UNSETTLED),
+        do.Clone,
+    ),
+    "and not before: it may hold what nobody else does": (
+        replica(engine=stuck(needs_salvage=True), error_for_s=5.0, store=UNSETTLED),
+        do.Salvage,
+    ),
+    "nothing is copied while a pause stands": (
+        replica(
+            engine=stuck(needs_salvage=True),
+            error_for_s=9.0,
+            store=replace(SETTLED, pause=Pause(reason="an upgrade")),
+        ),
+        do.Salvage,
+    ),
+}
 
 
-def test_once_its_applier_goes_on_it_says_that_and_may_claim() -> None:
-    seals = {**BOTH_SEALED, "seals": {B: broken_seal(), C: seal(C)}}
-    mended = seen(B, received=AHEAD, applied=AHEAD)
-    assert isinstance(plan(replace(vacant(B, **seals), engine=mended), POLICY).action, do.Seal)
-    sound = {**BOTH_SEALED, "seals": {B: seal(B, received=AHEAD), C: seal(C)}}
-    assert isinstance(plan(replace(vacant(B, **sound), engine=mended), POLICY).action, do.Claim)
-
-
-def test_where_a_loss_is_allowed_it_is_passed_by() -> None:
-    fields = {
-        "durability": LOSSY,
-        "seals": {B: broken_seal(), C: seal(C)},
-        "seal_mods": {B: Revision(8), C: Revision(9)},
-    }
-    view = vacant(C, **fields)
-    waited = replace(view, store=replace(view.store, vacant_for_s=60.0))
-    action = plan(waited, POLICY).action
-    assert isinstance(action, do.Claim)
-    assert action.compared_seals == ((C, Revision(9)),)
-
-
-def test_where_it_alone_may_hold_a_write_nobody_passes_it_by() -> None:
-    seals = {**BOTH_SEALED, "seals": {B: broken_seal(), C: seal(C)}}
-    view = vacant(C, **seals)
-    waited = replace(view, store=replace(view.store, vacant_for_s=60.0))
-    assert plan(waited, POLICY).action is None
+@pytest.mark.parametrize(("view", "expected"), SITUATIONS.values(), ids=SITUATIONS)
+def test_a_broken_replica_takes_this_step(view: View, expected: type[do.Action] | None) -> None:
+    step = plan(view, POLICY)
+    assert (None if step.action is None else type(step.action)) is expected, step.reason
