@@ -34,7 +34,7 @@ fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
-    die "missing: ${missing[*]}. Install MariaDB 10.11 or newer with your system's package tool."
+    die "missing: ${missing[*]}. Install what they hold with your system's package tool (MariaDB 10.11 or newer)."
 fi
 if [ "$(id -u)" != 0 ]; then
     die "missing packages: ${missing[*]}. Run as root, or: sudo apt-get install --no-install-recommends ${missing[*]}"
