@@ -37,6 +37,7 @@ from primacy.model import NodeId, Revision
 from primacy.replication.records import (
     CONFIG_KEY,
     CONFIG_SEEN_PREFIX,
+    POLICY_KEY,
     ConfigRecord,
     ConfigSeen,
     decoded,
@@ -147,6 +148,8 @@ class ConfigChange:
 async def _distribute(config: Config, change: ConfigChange, tell: Tell) -> None:
     async with store_of(config) as store:
         await distribute(store, config.members, change, SystemClock(), tell=tell)
+        if (await store.range(POLICY_KEY)).items:
+            tell("[durability] is passed over: what `primacy durability set` said stands above it")
 
 
 async def distribute(
