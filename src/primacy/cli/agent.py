@@ -25,10 +25,12 @@ import uvloop
 import primacy
 from primacy.cli.assemble import Parts, agent_of, hooks_of, router_of, store_client, store_server
 from primacy.cli.config_keeper import ConfigKeeper
+from primacy.cli.witness import WitnessTasks
 from primacy.clock import Clock, SystemClock
 from primacy.cluster.showing import Window
 from primacy.config import Config
 from primacy.config.changes import digest
+from primacy.coordination.api import Store
 from primacy.coordination.embedded.server import StoreServer
 from primacy.engines.mariadb.process import SEARCH_PATH
 from primacy.errors import PrimacyError
@@ -126,7 +128,7 @@ async def _node(parts: Parts, life: Life) -> None:
             store_client(parts.config, parts.clock, near=parts.node)
         )
         files = ConfigKeeper(
-            parts.path, parts.node, store=store, clock=parts.clock, events=parts.events
+            parts.path, parts.node, life.name, store=store, clock=parts.clock, events=parts.events
         )
         tasks.create_task(files.run(), name="config-keeper")
         keeper = RouterKeeper(parts)
@@ -138,9 +140,19 @@ async def _node(parts: Parts, life: Life) -> None:
             )
             tasks.create_task(hooks.run(), name="hooks")
             tasks.create_task(agent.run(), name="agent")
+        else:
+            tasks.create_task(_witness(parts, life, store), name="witness")
         if parts.config.api.enabled:
             api = tasks.create_task(_api(parts, server, window, counted), name="api")
             life.ends_first(api)
+
+
+async def _witness(parts: Parts, life: Life, store: Store) -> None:
+    waiting = WitnessTasks(
+        parts.node, life.name, store=store, clock=parts.clock, events=parts.events
+    )
+    await waiting.asked_to_begin_again()
+    life.begin_again()
 
 
 async def _api(parts: Parts, server: StoreServer, window: Window, counted: Counted) -> None:

@@ -43,10 +43,12 @@ class ConfigKeeper:
     """`run` it in a task of the owner, on witnesses too."""
 
     def __init__(
-        self, path: Path, node: NodeId, *, store: Store, clock: Clock, events: Sink
+        self, path: Path, node: NodeId, life: str, *, store: Store, clock: Clock, events: Sink
     ) -> None:
+        """`life` names this process."""
         self._path = path
         self._node = node
+        self._life = life
         self._store = store
         self._clock = clock
         self._events = events
@@ -89,7 +91,11 @@ class ConfigKeeper:
     async def _say(self, problem: str) -> None:
         here = await asyncio.to_thread(_read, self._path)
         seen = ConfigSeen(
-            node=self._node, file=digest(here), running=self._running, problem=problem
+            node=self._node,
+            file=digest(here),
+            running=self._running,
+            agent=self._life,
+            problem=problem,
         )
         key = node_key(CONFIG_SEEN_PREFIX, self._node)
         await self._store.txn(Txn(then=(Put(key, encoded(seen)),)))

@@ -237,5 +237,3 @@ async def _restart(
     async with store_of(config) as store:
         desk = Desk(store, roster(config), SystemClock())
         await rolling.restart(desk, parts=parts, progress=progress, timeout_s=timeout_s, tell=tell)
-    for name in sorted(roster(config).witnesses):
-        tell(f"{name} is a witness: restart its agent by its own unit")

@@ -53,8 +53,6 @@ def restart(  # noqa: PLR0913 - one parameter per option is typer's way.
         say_json({**as_json(progress), "is_done": True, "detail": "all are well"})
     else:
         say(f"done: {', '.join(each.node for each in progress.done)}")
-        for name in sorted(roster(found).witnesses) if agents and node is None else ():
-            say(f"{name} is a witness: restart its agent by its own unit")
 
 
 async def _restart(
@@ -71,7 +69,7 @@ async def _restart(
         await rolling.restart(
             desk,
             parts=parts,
-            only=None if node is None else tasks.data_node(desk, node),
+            only=None if node is None else desk.roster.node(node),
             progress=progress,
             timeout_s=timeout_s,
             tell=tell_nobody if is_json else lambda line: say(f"  {line}"),

@@ -281,6 +281,8 @@ class ConfigSeen(msgspec.Struct, frozen=True, kw_only=True):
     """The digest of what stands on its disk."""
     running: str
     """The digest of what its agent started with."""
+    agent: str = ""
+    """This life of the agent: a witness publishes no status that would say it."""
     problem: str = ""
     """Why the newest ConfigRecord was not taken over."""
 

@@ -71,6 +71,7 @@ def story(hosts: Hosts, tell: Callable[[], Awaitable[None]], *nodes: NodeId) -> 
             ConfigKeeper(
                 hosts.paths[node],
                 node,
+                f"life-{node}",
                 store=hosts.store,
                 clock=hosts.clock,
                 events=hosts.events.append,

@@ -1,6 +1,7 @@
 """A restart of the whole cluster, one node at a time: functions over a `Store`.
 
-    replicas, by name --each: well, restarted, well again--> switchover --> the former primary
+    witnesses, then replicas, by name --each: well, restarted, well again--> switchover
+              --> the former primary
 
 Promises  Never two at a time, and none before every data node is well: the one that was restarted
           before is back in the sync set. It stops at the first that does not heal.
@@ -115,6 +116,9 @@ class _Roll:
 
     async def all(self) -> None:
         primary = self.begin()
+        if "restart-agent" in self.parts:
+            for witness in sorted(self.desk.roster.witnesses):
+                await self.witness(witness)
         for node in self.desk.roster.data_nodes:
             if node != primary:
                 await self.node(node)
@@ -127,7 +131,12 @@ class _Roll:
                 f"{node} is the primary: a restart would be an outage",
                 hint="Run `primacy switchover` first, or `primacy restart --rolling`.",
             )
-        await self.node(node)
+        if node not in self.desk.roster.witnesses:
+            await self.node(node)
+        elif "restart-agent" in self.parts:
+            await self.witness(node)
+        else:
+            raise Rejected(f"{node} is a witness: it has no server", hint="Say --agents.")
 
     def begin(self) -> NodeId:
         """The primary. `Conflict` where somebody is not well."""
@@ -136,6 +145,15 @@ class _Roll:
         if ill or view.primary is None:
             raise Conflict(f"not begun: {'; '.join(ill)}", hint="Heal it first: `primacy status`.")
         return view.primary.node
+
+    async def witness(self, node: NodeId) -> None:
+        """It votes: the store must have its majority without it for a moment."""
+        began_s = self.desk.clock.now_s()
+        self.tell(f"{node}: restart-agent")
+        await tasks.perform(self.desk, node, "restart-agent", timeout_s=self.timeout_s)
+        await self.all_well()
+        took_s = round(self.desk.clock.now_s() - began_s, 3)
+        self.progress.done.append(Restarted(node, ("restart-agent",), took_s))
 
     async def node(self, node: NodeId) -> None:
         began_s = self.desk.clock.now_s()

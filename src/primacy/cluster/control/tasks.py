@@ -11,10 +11,12 @@ from primacy.cluster.control.requests import Desk, Tell, ask, tell_nobody
 from primacy.errors import Conflict, Rejected, Unavailable
 from primacy.model import NodeId
 from primacy.replication.records import (
+    CONFIG_SEEN_PREFIX,
     NODES_PREFIX,
     PAUSE_KEY,
     PRIMARY_KEY,
     TASKS_PREFIX,
+    ConfigSeen,
     NodeStatus,
     NodeTask,
     PrimaryRecord,
@@ -50,6 +52,17 @@ async def perform(
     desk: Desk, node: NodeId, kind: Kind, *, timeout_s: float, tell: Tell = tell_nobody
 ) -> RequestOutcome:
     """Ask the node, naming the life that is to end, and wait for its answer."""
+    of = await _life(desk, node, kind)
+    task = NodeTask(
+        request_id=secrets.token_hex(8), node=node, kind=kind, of=of, wall_s=desk.clock.wall_s()
+    )
+    return await ask(desk.store, node_key(TASKS_PREFIX, node), task, timeout_s, tell)
+
+
+async def _life(desk: Desk, node: NodeId, kind: Kind) -> str:
+    """The one that is to end. `Conflict` where there is none now."""
+    if node in desk.roster.witnesses:
+        return await _witness_life(desk, node)
     status = await status_of(desk, node)
     of = {
         "reinit": status.incarnation or "",
@@ -61,10 +74,14 @@ async def perform(
             f"{node} has nothing to {kind.replace('-', ' the ')} now: its server is {status.state}",
             hint="See `primacy status`; it repairs itself where it can.",
         )
-    task = NodeTask(
-        request_id=secrets.token_hex(8), node=node, kind=kind, of=of, wall_s=desk.clock.wall_s()
-    )
-    return await ask(desk.store, node_key(TASKS_PREFIX, node), task, timeout_s, tell)
+    return of
+
+
+async def _witness_life(desk: Desk, node: NodeId) -> str:
+    found = (await desk.store.range(node_key(CONFIG_SEEN_PREFIX, node))).items
+    if not found:
+        raise Unavailable(f"{node} has not reported yet", hint="Is `primacy run` at work there?")
+    return decoded(ConfigSeen, found[0].value).agent
 
 
 def data_node(desk: Desk, name: str) -> NodeId:

@@ -18,6 +18,7 @@ from primacy.coordination.memory import MemoryStore
 from primacy.errors import Conflict, PrimacyError, Rejected, Unavailable
 from primacy.model import Epoch, Incarnation, Member, NodeId, Position, Revision
 from primacy.replication.records import (
+    CONFIG_SEEN_PREFIX,
     DURABILITY_KEY,
     NODES_PREFIX,
     OUTCOMES_PREFIX,
@@ -25,6 +26,7 @@ from primacy.replication.records import (
     PRIMARY_KEY,
     SWITCHOVER_KEY,
     TASKS_PREFIX,
+    ConfigSeen,
     DurabilityRecord,
     NodeStatus,
     NodeTask,
@@ -53,7 +55,7 @@ class Played:
         self.desk = Desk(self.store, ROSTER, clock)
         self.primary, self.epoch = A, Epoch(1)
         self.starts = dict.fromkeys(DATA, 1)
-        self.lives = dict.fromkeys(DATA, 1)
+        self.lives = dict.fromkeys((*DATA, W), 1)
         self.outside: set[NodeId] = set()
         self.ill: set[NodeId] = set()
         self.falls_ill: NodeId | None = None
@@ -87,7 +89,11 @@ class Played:
             Put(PRIMARY_KEY, encoded(primary)),
             Put(DURABILITY_KEY, encoded(durability)),
             *(Put(node_key(NODES_PREFIX, node), encoded(self.status(node))) for node in DATA),
+            Put(node_key(CONFIG_SEEN_PREFIX, W), encoded(self.witness())),
         ]
+
+    def witness(self) -> ConfigSeen:
+        return ConfigSeen(node=W, file="x", running="x", agent=f"agent-{self.lives[W]}")
 
     async def publish(self, *more: Op) -> None:
         await self.store.txn(Txn(then=(*self.records(), *more)))
@@ -107,7 +113,7 @@ class Played:
 
     async def perform(self, task: NodeTask) -> None:
         lives = {
-            "restart-database": str(self.starts[task.node]),
+            "restart-database": str(self.starts.get(task.node)),
             "restart-agent": f"agent-{self.lives[task.node]}",
             "reinit": LIFE,
         }
@@ -116,8 +122,10 @@ class Played:
         ill_before = self.ill | self.outside
         assert not ill_before, f"{task.node} is restarted while {ill_before} is not well"
         self.done.append(f"{task.node} {task.kind}")
-        self.outside.add(task.node)
-        self.starts[task.node] += task.kind == "restart-database"
+        if task.node != W:
+            self.outside.add(task.node)
+        if task.kind == "restart-database":
+            self.starts[task.node] += 1
         self.lives[task.node] += task.kind == "restart-agent"
         if self.falls_ill == task.node:
             self.ill.add(task.node)
@@ -177,7 +185,12 @@ def test_of_both_parts_a_node_s_agent_is_first() -> None:
         tell=lines.append,
     )
     told(cluster, asked)
-    assert cluster.done[:3] == ["b restart-agent", "b restart-database", "c restart-agent"]
+    assert cluster.done[:4] == [
+        "w restart-agent",
+        "b restart-agent",
+        "b restart-database",
+        "c restart-agent",
+    ]
     assert any(line.startswith("b: well again after") for line in lines)
 
 
@@ -224,6 +237,13 @@ def test_only_one_and_never_the_primary() -> None:
         restart(cluster.desk, parts=["restart-database"], progress=Progress(), only=C),
     )
     assert cluster.done == ["c restart-database"]
+    told(cluster, restart(cluster.desk, parts=["restart-agent"], progress=Progress(), only=W))
+    assert cluster.done[1:] == ["w restart-agent"]
+    with pytest.raises(Rejected, match="w is a witness"):
+        told(
+            cluster,
+            restart(cluster.desk, parts=["restart-database"], progress=Progress(), only=W),
+        )
     with pytest.raises(Conflict, match="a is the primary"):
         told(cluster, restart(cluster.desk, parts=["restart-agent"], progress=Progress(), only=A))
 
