@@ -30,6 +30,12 @@ def test_a_run_told_its_own_choices_is_the_same_event_by_event(seed: int) -> Non
     assert told.counters == drawn.counters
 
 
+def test_the_command_of_a_run_names_its_duration_unless_it_is_the_usual() -> None:
+    assert run_seed(4, 3.0).replay_command == "primacy sim replay 4 --seconds 3 --trace"
+    usual = run_seed(4, 60.0, until_s=1.0)
+    assert usual.replay_command == "primacy sim replay 4 --trace"
+
+
 def test_a_fault_that_is_left_out_does_not_happen_and_the_others_do() -> None:
     drawn = run_seed(5, 30.0).choices
     struck = [each for each in drawn.strikes if each.node is not None]
@@ -108,9 +114,15 @@ def test_a_file_of_choices_is_replayed_by_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "choices.json"
-    path.write_bytes(encoded(run_seed(4, 12.0).choices))
+    choices = run_seed(4, 12.0).choices
+    path.write_bytes(encoded(choices))
     assert exit_code_of(["sim", "replay", "4", "--choices", str(path)]) == 0
-    assert "nothing broke" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "nothing broke" in said.out
+    assert said.err == ""
+    path.write_bytes(encoded(msgspec.structs.replace(choices, broken="election-safety")))
+    assert exit_code_of(["sim", "replay", "4", "--choices", str(path)]) == 0
+    assert "was saved with election-safety broken; now it is nothing" in capsys.readouterr().err
     assert exit_code_of(["sim", "replay", "5", "--choices", str(path)]) == 2
     assert "seed 4, not of 5" in capsys.readouterr().err
     path.write_text("{}")

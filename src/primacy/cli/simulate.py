@@ -70,10 +70,19 @@ def replay(
         seed, duration_s=duration_s, listener=tell if trace else None, choices=told
     )
     command = verdict.replay_command if choices is None else _replay_command(seed, choices)
+    found = None if verdict.broken is None else verdict.broken.name
+    if told is not None and told.broken != found:
+        complain(
+            f"{choices} was saved with {told.broken or 'nothing'} broken; now it is"
+            f" {found or 'nothing'}: the code has changed, or the file"
+        )
     if as_json:
         say_json(verdict_json(verdict) | {"replay": command})
+    elif told is None:
+        say(str(verdict))
     else:
-        say(str(verdict) if told is None else f"by {choices}, {told}: {verdict}")
+        ended = "nothing broke" if verdict.broken is None else str(verdict.broken)
+        say(f"seed {seed} by {choices} ({told}): at {verdict.at_s:.3f} s {ended}")
     raise typer.Exit(0 if verdict.broken is None else 1)
 
 

@@ -37,6 +37,9 @@ from primacy.sim.windows import Histories
 from primacy.sim.workload import CLIENT_HOST, DirectWriter, Uids, Writer, write_once
 from primacy.sim.world import NodeClock, Process, World
 
+DURATION_S = 60.0
+"""Of a run, unless it is told otherwise."""
+
 CALM_SHARE = 0.75
 """Of a run's duration faults strike; the rest is calm."""
 
@@ -98,7 +101,9 @@ class Verdict:
 
     @property
     def replay_command(self) -> str:
-        return f"primacy sim replay {self.seed} --trace"
+        duration_s = self.choices.duration_s
+        seconds = "" if duration_s == DURATION_S else f" --seconds {duration_s:g}"
+        return f"primacy sim replay {self.seed}{seconds} --trace"
 
     def __str__(self) -> str:
         if self.broken is None:
@@ -430,7 +435,7 @@ def run_seed(
 def run_seeds(
     first_seed: int,
     count: int,
-    duration_s: float = 60.0,
+    duration_s: float = DURATION_S,
     *,
     on_verdict: Callable[[Verdict], None] | None = None,
     failures_max: int = 10,
@@ -464,7 +469,7 @@ def _timed(seed: int, duration_s: float) -> tuple[Verdict, float]:
 def replay(
     seed: int,
     *,
-    duration_s: float = 60.0,
+    duration_s: float = DURATION_S,
     until_s: float | None = None,
     listener: Callable[[str], None] | None = None,
     choices: Choices | None = None,
