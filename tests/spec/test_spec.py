@@ -19,7 +19,7 @@ def test_passes(name: str, tmp_path: Path, figures: list[str]) -> None:
     config = configuration(
         bounds.all_constants(is_soak=IS_SOAK), INVARIANTS[bounds.spec], constraint=bounds.story
     )
-    outcome = run(bounds.spec, config, tmp_path, within_s=WITHIN_S)
+    outcome = run(bounds.spec, config, tmp_path, within_s=WITHIN_S, is_long=IS_SOAK)
     assert outcome.status == NO_ERROR, outcome.output
     figures.append(f"holds     {name:<42} {outcome.figures}")
 

@@ -17,6 +17,8 @@ from pathlib import Path
 SPEC = Path(__file__).parents[2] / "spec"
 NO_ERROR, VIOLATED = 0, 12
 JAVA = ("-XX:+UseParallelGC", "-Xmx1536m", "-Xss16m")
+FOR_SHORT_RUNS = "-XX:TieredStopAtLevel=1"
+"""The better compiler costs more than it gives within a minute."""
 
 Value = int | bool | str | frozenset[int] | frozenset[str]
 """Of a constant. Text in a set is text; text alone is TLA+ as it stands."""
@@ -67,17 +69,18 @@ def jar() -> Path:
     return Path(found.submodule_search_locations[0]) / "tla2tools.jar"
 
 
-def run(spec: str, config: str, folder: Path, *, within_s: float) -> Outcome:
+def run(spec: str, config: str, folder: Path, *, within_s: float, is_long: bool = False) -> Outcome:
     """`spec` is a module of `spec/`; `MC<spec>` beside it says what is symmetric."""
     java = shutil.which("java")
     assert java is not None, "no Java runtime: make system (or install default-jre-headless)"
     config_path = folder / f"{spec}.cfg"
     config_path.write_text(config)
     workers = str(os.cpu_count() or 1)
+    options = JAVA if is_long else (*JAVA, FOR_SHORT_RUNS)
     began_s = time.monotonic()
     done = subprocess.run(
         [
-            *(java, *JAVA, f"-Djava.io.tmpdir={folder}", "-cp", str(jar()), "tlc2.TLC"),
+            *(java, *options, f"-Djava.io.tmpdir={folder}", "-cp", str(jar()), "tlc2.TLC"),
             *("-workers", workers, "-deadlock", "-metadir", str(folder / "states")),
             *("-config", str(config_path), f"MC{spec}.tla"),
         ],
