@@ -119,7 +119,7 @@ class Demo:
     def _network(self) -> Iterator[Network]:
         """A host of its own for each node where a fault cuts the network; else all on loopback."""
         is_cut = self._plan.needs(NETWORK)
-        network: Network = Namespaces(NODES, self._chance) if is_cut else Loopback()
+        network: Network = Namespaces(NODES, random.Random()) if is_cut else Loopback()
         try:
             yield network
         finally:
