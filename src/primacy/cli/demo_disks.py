@@ -7,9 +7,9 @@ Assumes   Linux and root. No process has a file open there at `close`.
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
+from primacy.cli.demo_programs import SEARCH_PATH, run, tried
 from primacy.clock import Clock
 from primacy.errors import Unavailable
 
@@ -17,8 +17,6 @@ SIZE_MB = 1024
 """Room for a database, its clone and what a clone sets aside; memory is used as it is written."""
 TRIES = 50
 TRY_AGAIN_S = 0.02
-WITHIN_S = 20.0
-SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
 
 
 class SmallDisk:
@@ -28,7 +26,7 @@ class SmallDisk:
         """`Unavailable` where it cannot be mounted."""
         self.place = place
         self._clock = clock
-        _run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m,mode=0755", "tmpfs", str(place)])
+        run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m,mode=0755", "tmpfs", str(place)])
 
     async def fill(self) -> int:
         """Shrink the disk to what is on it now. Returns how many bytes that is."""
@@ -52,39 +50,20 @@ class SmallDisk:
         beside = self.place.with_name(self.place.name + ".kept")
         if is_kept:
             shutil.copytree(self.place, beside, ignore=shutil.ignore_patterns("*.sock"))
-        _run(["umount", str(self.place)])
+        run(["umount", str(self.place)])
         if is_kept:
             self.place.rmdir()
             beside.rename(self.place)
 
     def _resize(self, size_bytes: int) -> None:
-        _run(["mount", "-o", f"remount,size={size_bytes}", str(self.place)])
+        run(["mount", "-o", f"remount,size={size_bytes}", str(self.place)])
 
 
 def why_no_disk() -> str:
     """What is missing here, in words; empty where nothing is."""
     if os.geteuid() != 0:
         return "that needs root"
-    tried = subprocess.run(
-        ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
-        env={"PATH": SEARCH_PATH},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     if shutil.which("mount", path=SEARCH_PATH) is None:
         return "mount not found"
-    return "" if tried.returncode == 0 else f"nothing can be mounted: {tried.stderr.strip()}"
-
-
-def _run(argv: list[str]) -> None:
-    done = subprocess.run(
-        argv,
-        env={"PATH": SEARCH_PATH},
-        capture_output=True,
-        text=True,
-        timeout=WITHIN_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise Unavailable(f"{' '.join(argv)}: {done.stderr.strip()}", hint="It needs root.")
+    kernel = tried(["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"])
+    return "" if kernel.returncode == 0 else f"nothing can be mounted: {kernel.stderr.strip()}"

@@ -15,19 +15,17 @@ Assumes   Linux, root, and the programs ip, nft and nsenter. No process is left 
 import os
 import random
 import shutil
-import subprocess
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from primacy.cli.demo_programs import SEARCH_PATH, run, tried
 from primacy.errors import Rejected, Unavailable
 from primacy.model import NodeId
 
 LOOPBACK = "127.0.0.1"
 PROGRAMS = {"ip": "iproute2", "nft": "nftables", "nsenter": "util-linux"}
 """Program -> Debian's package."""
-SEARCH_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 TRIES = 20
-WITHIN_S = 20.0
 CLIENTS = 254
 """The last number of the clients' own address."""
 
@@ -105,7 +103,7 @@ class Namespaces:
             if ports
             else [f"{rule} drop"]
         )
-        _run(
+        run(
             self.inside(receiver, ["nft", "-f", "-"]),
             given="".join(f"add rule inet cut hears {each}\n" for each in rules),
         )
@@ -113,16 +111,16 @@ class Namespaces:
     def heal(self) -> None:
         """Everybody hears everybody again."""
         for node in self._nodes:
-            _run(self.inside(node, ["nft", "flush", "chain", "inet", "cut", "hears"]))
+            run(self.inside(node, ["nft", "flush", "chain", "inet", "cut", "hears"]))
 
     def close(self) -> None:
         """Remove all of it, whatever of it there is."""
-        found = _run(["ip", "netns", "list"]).split()
+        found = run(["ip", "netns", "list"]).split()
         for space in (*map(self._space, self._nodes), self._hub):
             if space in found:
-                _run(["ip", "netns", "delete", space])
+                run(["ip", "netns", "delete", space])
         if os.path.exists(f"/sys/class/net/{self._tag}"):  # noqa: PTH110 -- a device, not a file
-            _run(["ip", "link", "delete", "dev", self._tag])
+            run(["ip", "link", "delete", "dev", self._tag])
 
     # ---- making it
 
@@ -136,27 +134,27 @@ class Namespaces:
     def _take(self) -> bool:
         """The hub and the clients' way to it; False where the name is somebody else's."""
         try:
-            _run(["ip", "netns", "add", self._hub])
+            run(["ip", "netns", "add", self._hub])
         except Unavailable as error:
             if "exists" in error.what:
                 return False
             raise
         try:
-            _run(["ip", "-n", self._hub, "link", "add", "name", "lan", "type", "bridge"])
-            _run(["ip", "-n", self._hub, "link", "set", "dev", "lan", "up"])
+            run(["ip", "-n", self._hub, "link", "add", "name", "lan", "type", "bridge"])
+            run(["ip", "-n", self._hub, "link", "set", "dev", "lan", "up"])
             self._plug(["ip"], device=self._tag, port="uplink", number=CLIENTS)
         except BaseException:
-            _run(["ip", "netns", "delete", self._hub])
+            run(["ip", "netns", "delete", self._hub])
             raise
         return True
 
     def _add(self, node: NodeId) -> None:
         space = self._space(node)
-        _run(["ip", "netns", "add", space])
-        _run(["ip", "-n", space, "link", "set", "dev", "lo", "up"])
+        run(["ip", "netns", "add", space])
+        run(["ip", "-n", space, "link", "set", "dev", "lo", "up"])
         number = self._nodes.index(node) + 1
         self._plug(["ip", "-n", space], device="eth0", port=f"to-{node}"[:15], number=number)
-        _run(
+        run(
             self.inside(node, ["nft", "-f", "-"]),
             given="add table inet cut\n"
             "add chain inet cut hears { type filter hook input priority 0; policy accept; }\n",
@@ -165,10 +163,10 @@ class Namespaces:
     def _plug(self, ip: list[str], *, device: str, port: str, number: int) -> None:
         """A cable from `device`, where `ip` works, to a port of the hub."""
         peer = ["peer", "name", port, "netns", self._hub]
-        _run([*ip, "link", "add", "name", device, "type", "veth", *peer])
-        _run(["ip", "-n", self._hub, "link", "set", "dev", port, "master", "lan", "up"])
-        _run([*ip, "address", "add", f"{self._net}.{number}/24", "dev", device])
-        _run([*ip, "link", "set", "dev", device, "up"])
+        run([*ip, "link", "add", "name", device, "type", "veth", *peer])
+        run(["ip", "-n", self._hub, "link", "set", "dev", port, "master", "lan", "up"])
+        run([*ip, "address", "add", f"{self._net}.{number}/24", "dev", device])
+        run([*ip, "link", "set", "dev", device, "up"])
 
 
 _HINT = "Run it as root with iproute2 and nftables, or name faults that do not cut the network."
@@ -182,29 +180,5 @@ def why_no_namespaces() -> str:
     if missing:
         packages = " ".join(sorted({PROGRAMS[each] for each in missing}))
         return f"{', '.join(missing)} not found (apt-get install {packages})"
-    tried = subprocess.run(
-        ["unshare", "--net", "nft", "list", "tables"],
-        env={"PATH": SEARCH_PATH},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return "" if tried.returncode == 0 else f"the kernel refuses: {tried.stderr.strip()}"
-
-
-def _run(argv: Sequence[str], *, given: str = "") -> str:
-    try:
-        done = subprocess.run(
-            argv,
-            input=given,
-            env={"PATH": SEARCH_PATH},
-            capture_output=True,
-            text=True,
-            timeout=WITHIN_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"{' '.join(argv)}: no end in {WITHIN_S:.0f} s", hint="Retry.") from error
-    if done.returncode != 0:
-        raise Unavailable(f"{' '.join(argv)}: {done.stderr.strip()}", hint=_HINT)
-    return done.stdout
+    kernel = tried(["unshare", "--net", "nft", "list", "tables"])
+    return "" if kernel.returncode == 0 else f"the kernel refuses: {kernel.stderr.strip()}"

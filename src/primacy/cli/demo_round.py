@@ -14,8 +14,6 @@ from primacy.model import NodeId
 
 WRITING_WITHIN_S = 30.0
 LOOK_S = 0.05
-CALM_S = 1.0
-"""Between two faults, so that one outage does not run into the next."""
 SECOND_AFTER_MAX_S = 3.0
 """In a pair, the second fault strikes so long after the first, or sooner."""
 
@@ -45,7 +43,7 @@ class Rounds:
     async def play(self, round_: Round) -> FaultResult:
         """`Unavailable` where the demo cannot go on."""
         stage = self._stage
-        await stage.pause(CALM_S)
+        await stage.calm()
         old = stage.scene.primary
         if old is None:
             raise Unavailable("no primary before the fault", hint="See the timeline above.")

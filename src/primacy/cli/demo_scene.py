@@ -124,6 +124,15 @@ class Scene:
                 found.append(f"{node} is not in the sync set yet")
         return found
 
+    def lag(self) -> int:
+        """How many transactions the last of the replicas has still to apply."""
+        view = self.view()
+        primary = view.nodes.get(view.primary.node) if view.primary else None
+        if primary is None:
+            return 0
+        applied = [status.applied.sequence for status in view.nodes.values()]
+        return max(0, primary.received.sequence - min(applied))
+
     async def wait_until(self, holds: Callable[[], bool], what: str, within_s: float) -> None:
         """`Unavailable` with what is still missing where it does not come true in time."""
         deadline_s = self._clock.now_s() + within_s

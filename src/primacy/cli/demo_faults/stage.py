@@ -15,6 +15,10 @@ from primacy.model import NodeId
 
 NEW_PRIMARY_WITHIN_S = 60.0
 HEALED_WITHIN_S = 90.0
+CALM_S = 1.0
+CALM_LAG = 100
+"""Transactions: half a second's worth of the demo's clients, as positions are told."""
+CALM_WITHIN_S = 20.0
 HOST_AWAY_S = 4.0
 """How long a host stays dead after a new primary has opened."""
 IN_A_PAIR_WITHIN_S = 10.0
@@ -70,6 +74,17 @@ class Stage:
         """Until every node is healthy again. `Unavailable` where that takes too long."""
         what = "every node healthy again"
         await self.scene.wait_until(lambda: not self.scene.ailments(), what, HEALED_WITHIN_S)
+
+    async def calm(self) -> None:
+        """A moment, so that one outage does not run into the next; and until the replicas, which
+        may join the sync set while they lag, have caught up."""
+        await self.clock.sleep(CALM_S)
+        try:
+            await self.scene.wait_until(
+                lambda: self.scene.lag() <= CALM_LAG, "replicas that have caught up", CALM_WITHIN_S
+            )
+        except Unavailable:
+            self.say("demo", f"a replica is {self.scene.lag()} transactions behind: going on")
 
     async def replaced(self, epoch: int) -> None:
         """Until a primary of a later epoch has opened its doors."""
