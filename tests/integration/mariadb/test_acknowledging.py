@@ -2,9 +2,13 @@
 
 import asyncio
 
+import msgspec
+import pytest
 from tests.integration.mariadb.conftest import A, B, C, Trio, run
 
-from primacy.model import Epoch
+from primacy.engines.mariadb.notes import NoteFile
+from primacy.errors import Unavailable
+from primacy.model import Epoch, Position
 
 STRAY = "CREATE USER stray@'%' IDENTIFIED BY 'stray'"
 
@@ -107,5 +111,44 @@ def test_a_stranger_that_acknowledges_is_seen_and_cut_and_one_that_reads_is_only
             seen = await trio[A].until(lambda seen: seen.sending.acknowledging_count == 1)
             assert seen.sending.strangers == frozenset()
             assert seen.sending.receivers == {B}
+
+    run(story())
+
+
+def test_what_was_published_binds_until_it_is_there_again_or_no_history_reaches_it(
+    trio: Trio,
+) -> None:
+    """A member that lost the end of its relay log has acknowledged it: it must not seal below."""
+
+    def publish(position: Position) -> None:
+        notes = NoteFile(trio[C].settings.layout.notes)
+        notes.save(msgspec.structs.replace(notes.notes, published=position))
+        trio[C].restart_agent()
+
+    async def story() -> None:
+        async with trio:
+            await trio.up()
+            await trio[A].engine.exclude(C)
+            for number in range(1, 6):
+                await trio[A].app(insert(number))
+            end = (await trio[A].engine.observe()).received
+            await trio[C].engine.kill()
+            publish(end)
+            assert not await trio[C].engine.attach()
+            await trio[C].engine.start(as_primary=True)
+            with pytest.raises(Unavailable, match="published up to"):
+                await trio[C].engine.seal(Epoch(1))
+            await trio[A].engine.admit(C)
+            await trio[C].engine.follow(A, Epoch(1), acknowledge=False)
+            await trio.caught_up(A, C)
+            assert (await trio[C].engine.seal(Epoch(2))).received >= end
+
+            await trio[C].engine.kill()
+            publish(Position(Epoch(1), end.sequence + 50))
+            assert not await trio[C].engine.attach()
+            await trio[C].engine.start(as_primary=True)
+            await trio[C].engine.follow(A, Epoch(2), acknowledge=False)
+            await trio.caught_up(A, C)
+            assert (await trio[C].engine.seal(Epoch(3))).received >= end
 
     run(story())

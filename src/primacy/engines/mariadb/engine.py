@@ -194,12 +194,12 @@ class MariaDbEngine:
             )
         self._refuse_torn()
         self._note(sealed_epoch=epoch, following_epoch=epoch)
-        own = await self._follower.attach(primary, acknowledge=acknowledge)
-        if self._needs_salvage or notes.led_epoch or own < notes.published:
-            self._needs_salvage = False
-            # Its log was found to be a prefix of the primary's: what was beyond it is void.
-            lowered = min(own, self._notes.notes.published)
-            self._note(led_epoch=Epoch(0), led_from=0, published=lowered)
+        attached = await self._follower.attach(primary, acknowledge=acknowledge)
+        self._needs_salvage = False
+        published = self._notes.notes.published
+        if attached.is_void(published):  # Else it seals only once it is there again.
+            published = min(attached.own, published)
+        self._note(led_epoch=Epoch(0), led_from=0, published=published)
         self._tell("following", primary=primary, epoch=epoch, acknowledges=acknowledge)
 
     async def drain(self) -> None:

@@ -41,6 +41,20 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class Attached:
+    """How a node came to follow."""
+
+    own: Position
+    """Where its log ended."""
+    theirs: History | None
+    """The primary's; None where the node followed it already."""
+
+    def is_void(self, position: Position) -> bool:
+        """The primary's history does not reach it, so nobody will miss it here."""
+        return self.theirs is not None and position.sequence > self.theirs.end_of(position.epoch)
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """This node was told to follow `primary`, and its log is no prefix of that one's."""
 
@@ -81,8 +95,8 @@ class Follower:
                 return node
         return None
 
-    async def attach(self, primary: NodeId, *, acknowledge: bool) -> Position:
-        """Attached and both threads started when this returns. Returns where the own log ended."""
+    async def attach(self, primary: NodeId, *, acknowledge: bool) -> Attached:
+        """Attached and both threads started when this returns."""
         self.refusal = None
         status = await self._server.status()
         upstream = status.upstream
@@ -95,12 +109,12 @@ class Follower:
         if is_attached:
             if {status.acknowledges, status.acknowledges_next} != {acknowledge}:
                 await self._switch_acknowledging(acknowledge=acknowledge)
-            return status.position_of(status.received_sequence)
+            return Attached(status.position_of(status.received_sequence), None)
         await self._receiver.settle()
         status = await self._server.status()
-        await self._check(primary, status)
+        theirs = await self._check(primary, status)
         await self._point(primary, status, acknowledge=acknowledge)
-        return status.position_of(status.received_sequence)
+        return Attached(status.position_of(status.received_sequence), theirs)
 
     async def follow_until(self, primary: NodeId, gtid: str) -> None:
         """Follow without acknowledging, to exactly that transaction; both threads are down then."""
@@ -143,13 +157,14 @@ class Follower:
         finally:
             session.reset()
 
-    async def _check(self, primary: NodeId, status: Status) -> None:
+    async def _check(self, primary: NodeId, status: Status) -> History:
         theirs = await self.history_of(primary)
         own = status.position_of(status.applied_sequence)
         why = parting(status.epochs, own, theirs)
         if why is not None:
             self.refusal = Refusal(primary, f"this log is no prefix of {primary}'s: {why}")
             raise Conflict(self.refusal.why, hint="Save what is diverged, then clone this node.")
+        return theirs
 
     async def _point(
         self, primary: NodeId, status: Status, *, acknowledge: bool, until: str = ""
