@@ -100,6 +100,12 @@ class _Watched:
         self.hard_vote = member.voted_for
         self.writes: list[Persist] = []
 
+    def is_kept_by(self, member: Raft) -> bool:
+        """Whether the next process knows of the term and the vote that the disk answered for."""
+        if member.term != self.hard_term:
+            return member.term > self.hard_term
+        return self.hard_vote is None or member.voted_for == self.hard_vote
+
 
 class _Disk:
     """What one member's disk has answered for: the terms of its log, and what a snapshot holds."""
@@ -168,7 +174,12 @@ class RaftHistory:
     def started(self, member: Raft) -> None:
         """A process begins: what it restored is what its disk holds, and that is no less than
         what the disk has answered for."""
+        before = self._watched.get(member.node)
         self._watched[member.node] = _Watched(member)
+        name = "durable-before-acknowledged"
+        if before is not None:
+            holds = before.is_kept_by(member)
+            _require(name, holds, f"{member}: its disk has forgotten a term or a vote")
         entries = member.log.slice(member.log.base_index + 1, member.last_index)
         self._note_entries(member, entries)
         disk, earlier = _Disk(), self._disks.get(member.node)
@@ -177,10 +188,11 @@ class RaftHistory:
         self._disks[member.node] = disk
         lost = None if earlier is None else disk.lacks_of(earlier)
         detail = f"{member}: its disk answered for {lost} and has it no more"
-        _require("durable-before-acknowledged", lost is None, detail)
+        _require(name, lost is None, detail)
 
     def disk_replaced(self, node: NodeId) -> None:
         """The disk of `node` is gone, and another stands in its place."""
+        self._watched.pop(node, None)
         gone = self._disks.pop(node, None)
         if gone is not None:
             self._replaced.append((node, gone))

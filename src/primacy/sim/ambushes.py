@@ -33,6 +33,7 @@ class Ambushes:
             "replica-restart": scene.when_settled(self._replica_restart),
             "replica-agent": scene.when_settled(self._replica_agent),
             "only-holder": scene.when_settled(self._only_holder),
+            "lonely-primary": scene.when_settled(self._lonely_primary),
             "thaw": scene.when_settled(self._thaw),
             "swap-in-the-dark": scene.when_settled(self._swap_in_the_dark),
             "ambush": self._ambush,
@@ -139,6 +140,18 @@ class Ambushes:
         """What it has not applied stands in its relay log alone."""
         self._scene.crash_engine(name)
 
+    def _lonely_primary(self, name: NodeId) -> None:
+        """No replica is reached, so commits wait; the primary's agent stops past its lease; and
+        nobody else can act, so that the next primary is the same node."""
+        scene = self._scene
+        scene.cut_flows(scene.both_ways(name), LOG_FLOWS, low_s=1.5 * scene.ttl_s)
+        for each in scene.replicas():
+            scene.pause(
+                each, [scene.nodes[each].agent_process], 5 * scene.ttl_s, low_s=3 * scene.ttl_s
+            )
+        agent = scene.nodes[name].agent_process
+        scene.pause(name, [agent], 2.0 * scene.ttl_s, low_s=1.2 * scene.ttl_s)
+
     def _thaw(self, name: NodeId) -> None:
         """The primary's host is frozen, long enough to be replaced, while a replica's agent is
         away: its database waits for the old primary. Then it thaws."""
@@ -150,12 +163,15 @@ class Ambushes:
 
     def _swap_in_the_dark(self, name: NodeId) -> None:
         """A record is swapped while its primary is cut off from the store, so that it does not
-        know; and whoever made it swap is well again."""
+        know; and whoever had to leave is well again, and knows as little."""
         primary, replica = self._scene.primary(), self._scene.a_replica()
         if primary is None or replica is None:
             return
         del name
-        self._scene.at_next(Moment.MARKED, self._go_dark, within_s=AT_ONCE_S)
+        scene = self._scene
+        scene.at_next(Moment.MARKED, self._go_dark, within_s=AT_ONCE_S)
+        agent = scene.nodes[replica].agent_process
+        scene.pause(replica, [agent], 4 * scene.ttl_s, low_s=2 * scene.ttl_s)
         links: list[tuple[str, str]] = [(primary, replica), (replica, primary)]
         self._scene.cut_flows(links, LOG_FLOWS, low_s=1.0, high_s=2.0)
 

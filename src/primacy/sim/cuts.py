@@ -18,6 +18,7 @@ class Cuts:
         self._scene = scene
         self.kinds: Mapping[str, Callable[[NodeId], None]] = {
             "isolate": self.isolate,
+            "isolate-minority": scene.when_settled(self._isolate_minority),
             "cut-pair": self._cut_pair,
             "cut-one-way": self._cut_one_way,
             "deaf": self._deaf,
@@ -31,6 +32,18 @@ class Cuts:
 
     def isolate(self, name: NodeId) -> None:
         self._scene.cut(self._scene.both_ways(name))
+
+    def _isolate_minority(self, name: NodeId) -> None:
+        """The primary's host, and that of the store's leader where both are still a minority."""
+        leader, names = self._scene.leader() or name, self._scene.names
+        together = {name, leader} if 2 * len({name, leader}) < len(names) else {name}
+        links: list[tuple[str, str]] = [
+            (one, other)
+            for one in names
+            for other in names
+            if (one in together) != (other in together)
+        ]
+        self._scene.cut(links)
 
     def _cut_pair(self, name: NodeId) -> None:
         other = self._scene.other_than(name)
@@ -97,4 +110,4 @@ class Cuts:
         primary = self._scene.primary()
         if primary is not None:
             links = self._scene.both_ways(primary)
-            self._scene.cut_flows(links, LOG_FLOWS, low_s=2.0, high_s=12.0)
+            self._scene.cut_flows(links, LOG_FLOWS, low_s=5.0, high_s=12.0)

@@ -58,11 +58,12 @@ class Healing:
     def _in_store(self) -> str:
         members: dict[NodeId, StoreMember] = {}
         for name, node in self._nodes.items():
-            if name in self._spoiled:
-                continue
-            if node.member.member is None or not node.agent_process.is_running:
+            member = node.member.member
+            if member is None or not node.agent_process.is_running:
                 return f"the agent of {name} does not run"
-            members[name] = node.member.member
+            if name in self._spoiled and not member.raft.is_admitted:
+                continue  # Refused: only a person can tell that its new disk never voted.
+            members[name] = member
         leaders = [name for name, member in members.items() if member.is_ready_leader]
         if len(leaders) != 1:
             return f"the store is led by {leaders}"

@@ -38,6 +38,9 @@ class Parts:
     client: type[SimStore] = SimStore
 
 
+LATE_START_S = 2.0
+"""After a boot services start in any order: a router may be up this long before its agent."""
+
 RESTART_AFTER_S = 1.0
 """How soon a service manager starts an agent again that stopped by itself."""
 
@@ -127,7 +130,9 @@ class Node:
             self.agent_process.clock.restart(self._world.now_s)
         self._has_booted = True
         self._world.start(self.router_process)
-        self.start_agent()
+        chance = self._world.stream(f"boot/{self.name}")
+        delay_s = LATE_START_S * chance.random() if chance.random() < 0.5 else 0.0
+        self._world.after(delay_s, None, self._restart_agent)
 
     def crash(self) -> None:
         """Power off: every process at one instant; the page and all unsynced data are gone."""
@@ -192,6 +197,7 @@ class Node:
             process=process,
             history=self._witness.store,
             on_watched=self._witness.on_watched,
+            patience_s=self._setup.store_patience_s,
         )
 
         def tell(event: Event) -> None:

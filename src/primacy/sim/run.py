@@ -347,6 +347,7 @@ class Run:
             process=process,
             history=self.invariants.store,
             on_watched=self.invariants.on_watched,
+            patience_s=self.setup.store_patience_s,
         )
 
     def _start_numbers(self) -> None:

@@ -148,7 +148,14 @@ class Scene:
             self.world.note(name, "agent-boot")
             node.start_agent()
 
-    def pause(self, name: NodeId, processes: list[Process], longest_s: float | None = None) -> None:
+    def pause(
+        self,
+        name: NodeId,
+        processes: list[Process],
+        longest_s: float | None = None,
+        *,
+        low_s: float = 0.05,
+    ) -> None:
         lives = [(each, each.life) for each in processes if each.is_running]
         for each, _ in lives:
             self.world.pause(each)
@@ -159,7 +166,7 @@ class Scene:
                 self.world.trace.sometimes("pause past the ttl")
             self.resume(name, [each for each, life in lives if each.life == life])
 
-        self.later(0.05, longest_s or 3 * self.ttl_s, resume)
+        self.later(low_s, longest_s or 3 * self.ttl_s, resume)
 
     def resume(self, name: NodeId, processes: list[Process]) -> None:
         """In any order: which process runs first after a thaw is nobody's choice."""

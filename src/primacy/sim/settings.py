@@ -44,6 +44,8 @@ class Setup:
     wall_rate: float
     """People's clocks may run fast: so that the back-off against flapping ends within a run."""
     write_every_s: float
+    store_patience_s: float
+    """How long a client of the store looks for an answer before it says that nobody knows."""
 
     def __str__(self) -> str:
         policy = self.policy
@@ -85,6 +87,7 @@ def draw(seed: int) -> Setup:
         fault_every_s=ttl_s * chance.choice(FAULT_EVERY_TTLS),
         wall_rate=chance.choice([1.0, 30.0, 30.0]),
         write_every_s=chance.choice([0.1, 0.15, 0.3]),
+        store_patience_s=chance.choice([0.7, 1.5, 3.0]),
     )
 
 

@@ -53,7 +53,6 @@ ATTEMPT_S = 0.4
 WATCH_LOOK_S = 1.0
 """How often a silent watch looks whether its member is still there."""
 
-WITHIN_S = 3.0
 PAUSE_S = 0.03
 
 
@@ -70,6 +69,7 @@ class SimStore:
         process: Process,
         history: StoreHistory,
         on_watched: Callable[[NodeId, str, int, WatchBatch], None],
+        patience_s: float,
     ) -> None:
         self._node = node
         self._world = world
@@ -79,6 +79,7 @@ class SimStore:
         self._process = process
         self._history = history
         self._on_watched = on_watched
+        self._patience_s = patience_s
         self._clock = SimClock(world, process)
         self._target = node if node in members else self._order[0]
         self._session: SessionId | None = None
@@ -261,7 +262,7 @@ class SimStore:
         """Ask until somebody answers for good. None: time ran out, and nobody knows."""
         began_s = self._clock.now_s()
         is_sent = False
-        while self._clock.now_s() - began_s < WITHIN_S:
+        while self._clock.now_s() - began_s < self._patience_s:
             answer = await self._attempt(body)
             match answer:
                 case None:
