@@ -48,7 +48,7 @@ FAULTS: dict[str, float] = {
     "log-cut": 1,
     "late-answers": 3,
     "members-flap": 2,
-    "silent-replicas": 1,
+    "silent-replicas": 3,
     "slow-disk": 1,
     "slow-store-disk": 1,
     "slow-applier": 1,

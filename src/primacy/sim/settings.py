@@ -106,7 +106,7 @@ def _policy(
         return_calm_s=5.0,
         acks=acks,
         on_timeout=on_timeout,
-        timeout_s=chance.choice([1.0, 4.0]),
+        timeout_s=chance.choice([1.0, 2.0]),
         degrade_failover=degrade_failover,
         lease_ttl_s=ttl_s,
         lossy_wait_s=ttl_s,
