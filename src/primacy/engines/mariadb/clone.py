@@ -91,8 +91,7 @@ class CloneDoor:
             await wire.send(writer, await self._checksums(hello.compare))
             return
         if self._clone_count >= CLONES_MAX:
-            await wire.send_piece(writer, b"")
-            await wire.send(writer, wire.Trailer(is_ok=False, words="another clone is under way"))
+            await _end(writer, words="another clone is under way")
             return
         self._clone_count += 1
         try:
@@ -125,13 +124,18 @@ class CloneDoor:
 
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
         options = await asyncio.to_thread(self._receiver.client_options)
+        try:
+            throttle = await self._throttle()
+        except PrimacyError as error:  # The server is down: the receiver is told so.
+            await _end(writer, words=error.what)
+            raise
         argv = [
             self._settings.programs.backup,
             f"--defaults-file={options}",
             "--backup",
             "--stream=mbstream",
             f"--target-dir={self._settings.layout.guard}",
-            *await self._throttle(),
+            *throttle,
         ]
         async with running(argv, has_output=True) as backup:
             while piece := await backup.read(wire.PIECE_BYTES):
@@ -139,8 +143,7 @@ class CloneDoor:
             code = await backup.ended()
             is_ok = code == 0 and backup.words.endswith(OK_WORDS)
             words = "" if is_ok else f"code {code}: {backup.words}"
-        await wire.send_piece(writer, b"")
-        await wire.send(writer, wire.Trailer(is_ok=is_ok, words=words))
+        await _end(writer, words=words)
         if not is_ok:
             raise Unavailable(f"mariadb-backup failed: {words}", hint="The receiver knows.")
 
@@ -152,6 +155,12 @@ class CloneDoor:
 
     def _tell(self, name: str, **fields: Value) -> None:
         self._events(Event(name, {"node": self._settings.node, **fields}))
+
+
+async def _end(writer: asyncio.StreamWriter, *, words: str) -> None:
+    """No more pieces; `words` say what failed, where something did."""
+    await wire.send_piece(writer, b"")
+    await wire.send(writer, wire.Trailer(is_ok=not words, words=words))
 
 
 async def fetch(
