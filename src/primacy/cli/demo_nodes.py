@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from primacy.cli.demo_network import Loopback, Network
 from primacy.clock import Clock
 from primacy.errors import Unavailable
@@ -139,7 +141,10 @@ class LocalCluster:
             pid = _live_pid(run / file, of=str(self.root))
             if pid is not None:
                 found[part] = pid
-        if "database" in found:
+        guard = _live_guard(self.nodes[node].state_dir / "guard" / "guard.json", of=str(self.root))
+        if guard is not None:
+            found["guard"], found["database"] = guard
+        elif "database" in found:
             found["guard"] = _parent_of(found["database"])
         return found
 
@@ -173,10 +178,12 @@ class LocalCluster:
 
     async def stop_all(self) -> None:
         """End every process that this cluster started, databases last."""
-        for node in list(self.nodes):
-            self.kill_host(node)
         deadline_s = self._clock.now_s() + GONE_WITHIN_S
-        while any(self.pids(node) for node in self.nodes):
+        while True:
+            for node in self.nodes:
+                self.kill_host(node)  # Again: what was just starting had no number to be found by.
+            if not any(self.pids(node) for node in self.nodes):
+                break
             if self._clock.now_s() > deadline_s:
                 raise Unavailable(
                     f"processes are left: {[self.pids(node) for node in self.nodes]}",
@@ -196,18 +203,41 @@ def _already_gone() -> Iterator[None]:
 
 
 def _live_pid(file: Path, *, of: str) -> int | None:
-    """The process that the file names, if it lives and its command line names our directory: a
-    number may have been given to somebody else's process meanwhile."""
+    """The process that the file names, if it lives and is ours."""
     try:
         pid = int(file.read_text().split()[0])
     except (FileNotFoundError, ValueError, IndexError):
         return None
+    return pid if _is_ours(pid, of=of) else None
+
+
+def _live_guard(file: Path, *, of: str) -> tuple[int, int] | None:
+    """Guard and database, from the moment at which the guard runs: a database that is starting has
+    not written its own number yet."""
+    try:
+        told = msgspec.json.decode(file.read_bytes(), type=_GuardTold)
+    except (FileNotFoundError, msgspec.DecodeError, msgspec.ValidationError):
+        return None
+    guard, database = told.guard[0], told.database[0]
+    return (guard, database) if _is_ours(guard, of=of) and _is_ours(database, of=of) else None
+
+
+class _GuardTold(msgspec.Struct, frozen=True):
+    """What the guard's status file is read for: process id and start time of each."""
+
+    guard: tuple[int, int]
+    database: tuple[int, int]
+
+
+def _is_ours(pid: int, *, of: str) -> bool:
+    """It lives, and its command line names our directory: a number may have been given to somebody
+    else's process meanwhile."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
-        return None
-    return pid if state not in "ZX" and of in command else None
+        return False
+    return state not in "ZX" and of in command
 
 
 def _parent_of(pid: int) -> int:
