@@ -154,6 +154,8 @@ class LocalCluster:
         if pid is None:
             raise Unavailable(f"{node} runs no {part}", hint="Wait until the node is healthy.")
         os.kill(pid, number)
+        if part == "agent" and number is signal.SIGKILL:
+            self._reap(node)  # Until then it would pass for one that runs.
 
     def kill_host(self, node: NodeId) -> None:
         """SIGKILL everything of a node at one instant, as a power cut would."""

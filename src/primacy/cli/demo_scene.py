@@ -122,6 +122,8 @@ class Scene:
                 found.append(f"{node}: {status.error or status.doing or status.state}")
             elif view.durability.acks and not view.durability.names(node, status.incarnation):
                 found.append(f"{node} is not in the sync set yet")
+            elif view.durability.acks and not status.acknowledges:
+                found.append(f"{node} does not acknowledge yet")
         return found
 
     def lag(self) -> int:

@@ -76,7 +76,7 @@ class MariaDb(Section):
     client: str = "mariadb"
     user: str = "mysql"
     """Who the server runs as when primacy runs as root. Otherwise it runs as primacy does."""
-    clone_mb_s: Annotated[int, Field(ge=0, le=100_000)] = 50
+    clone_mb_s: Annotated[int, Field(ge=0, le=100_000)] = 200
     """Of its data files a primary reads at most that much for a copy; 0: as fast as it can."""
     innodb_buffer_pool_mb: Annotated[int, Field(ge=16)] = 128
     settings: dict[str, str | int | bool] = {}

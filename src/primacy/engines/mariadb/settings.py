@@ -147,7 +147,7 @@ class MariaDbSettings:
     """The deadline page, on tmpfs; None: a name of its own in shared memory."""
     buffer_pool_bytes: int = 128 * 1024 * 1024
     connections_max: int = 500
-    clone_from_primary_mb_s: int = 50
+    clone_from_primary_mb_s: int = 200
     """Of its data files a primary reads at most that much for a clone; 0: as fast as it can."""
     log_days: int = 7
     """Binary logs older than that are removed."""
