@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from primacy.cli.demo_nodes import LocalCluster
 from primacy.clock import Clock
+from primacy.cluster.control.wellness import ailments
 from primacy.cluster.view import StoreView
 from primacy.cluster.viewing import Records
 from primacy.coordination.api import Change
@@ -105,26 +106,10 @@ class Scene:
         return view.primary.node if view.durability.epoch == view.primary.epoch else None
 
     def ailments(self) -> list[str]:
-        """What is not healthy yet; empty when everything is."""
+        """What is not well yet; empty where all is, every replica in the sync set included."""
         view = self.view()
-        primary = self.primary
-        if primary is None or view.durability is None or view.primary is None:
-            return ["no primary with open doors"]
-        found = []
-        for node in self.nodes:
-            status = view.nodes.get(node)
-            if status is None:
-                found.append(f"{node} is silent")
-            elif node == primary:
-                if status.state != "running" or status.is_read_only:
-                    found.append(f"{node} is primary and not open: {status.doing}")
-            elif not status.is_healthy_replica or status.following_epoch != view.primary.epoch:
-                found.append(f"{node}: {status.error or status.doing or status.state}")
-            elif view.durability.acks and not view.durability.names(node, status.incarnation):
-                found.append(f"{node} is not in the sync set yet")
-            elif view.durability.acks and not status.acknowledges:
-                found.append(f"{node} does not acknowledge yet")
-        return found
+        acks = view.durability.acks if view.durability else 0
+        return ailments(view, self.nodes, self.nodes if acks else ())
 
     def lag(self) -> int:
         """How many transactions the last of the replicas has still to apply."""

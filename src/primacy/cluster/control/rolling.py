@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from primacy.cluster.control import requests, tasks
 from primacy.cluster.control.requests import Desk, Tell, tell_nobody
+from primacy.cluster.control.wellness import ailments, who_belongs
 from primacy.cluster.view import StoreView
 from primacy.cluster.viewing import Records
 from primacy.errors import Conflict, PrimacyError, Rejected, Unavailable
@@ -23,9 +24,6 @@ from primacy.replication.records import PREFIX, PRIMARY_KEY
 
 PARTS: tuple[tasks.Kind, ...] = ("restart-agent", "restart-database")
 """In this order: a new agent writes the server's new settings before the server reads them."""
-
-STATUS_OLD_AFTER_S = 5.0
-"""Each agent publishes every second."""
 
 LOOK_AGAIN_S = 1.0
 """A node that falls silent changes nothing in the store: look again even so."""
@@ -44,36 +42,6 @@ class Progress:
 
     done: list[Restarted] = field(default_factory=list)
     switched_to: NodeId | None = None
-
-
-def who_belongs(view: StoreView) -> frozenset[NodeId]:
-    """Who holds every acknowledged write now: each must do so again before the next one goes."""
-    durability = view.durability
-    if durability is None or durability.acks == 0:
-        return frozenset()
-    return frozenset({durability.primary.node, *(each.node for each in durability.members)})
-
-
-def ailments(view: StoreView, desk: Desk, belong: frozenset[NodeId]) -> list[str]:
-    """Why the next node may not be restarted yet; empty where it may."""
-    primary, durability = view.primary, view.durability
-    if primary is None or durability is None or durability.epoch != primary.epoch:
-        return ["there is no primary with open doors"]
-    found: list[str] = []
-    for node in desk.roster.data_nodes:
-        status = view.nodes.get(node)
-        if status is None or view.silent_for_s.get(node, 0.0) >= STATUS_OLD_AFTER_S:
-            found.append(f"{node} is silent")
-        elif node == primary.node:
-            if status.state != "running" or status.is_read_only:
-                found.append(f"{node} is primary and its doors are closed")
-        elif not status.is_healthy_replica or status.following_epoch != primary.epoch:
-            found.append(f"{node}: {status.error or status.doing or status.state}")
-        elif node in belong and not durability.names(node, status.incarnation):
-            found.append(f"{node} is not in the sync set again")
-    if durability.is_degraded:
-        found.append("the cluster is degraded")
-    return found
 
 
 async def restart(
@@ -141,7 +109,7 @@ class _Roll:
     def begin(self) -> NodeId:
         """The primary. `Conflict` where somebody is not well."""
         view = self.watch.view()
-        ill = ailments(view, self.desk, self.belong)
+        ill = ailments(view, self.desk.roster.data_nodes, self.belong)
         if ill or view.primary is None:
             raise Conflict(f"not begun: {'; '.join(ill)}", hint="Heal it first: `primacy status`.")
         return view.primary.node
@@ -178,7 +146,8 @@ class _Roll:
         """By what the store holds now: an answer may be here before the watch is as far."""
         await self.watch.caught_up(self.timeout_s)
         await self.watch.until(
-            lambda view: "; ".join(ailments(view, self.desk, self.belong)), self.timeout_s
+            lambda view: "; ".join(ailments(view, self.desk.roster.data_nodes, self.belong)),
+            self.timeout_s,
         )
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from primacy.clock import SystemClock
 from primacy.cluster.control.requests import Desk
-from primacy.cluster.control.rolling import Progress, ailments, following, restart, who_belongs
+from primacy.cluster.control.rolling import Progress, following, restart
 from primacy.cluster.control.roster import Roster
 from primacy.cluster.control.tasks import perform, reinit
+from primacy.cluster.control.wellness import ailments, who_belongs
 from primacy.coordination.api import Delete, Op, Put, Txn
 from primacy.coordination.memory import MemoryStore
 from primacy.errors import Conflict, PrimacyError, Rejected, Unavailable
@@ -58,6 +59,8 @@ class Played:
         self.lives = dict.fromkeys((*DATA, W), 1)
         self.outside: set[NodeId] = set()
         self.ill: set[NodeId] = set()
+        self.quiet: set[NodeId] = set()
+        """In the sync set, and not acknowledging yet."""
         self.falls_ill: NodeId | None = None
         """Does not apply any more once it was restarted."""
         self.done: list[str] = []
@@ -74,7 +77,7 @@ class Played:
             upstream=None if is_primary else self.primary,
             is_receiving=not is_primary,
             is_applying=not is_primary and node not in self.ill,
-            acknowledges=not is_primary,
+            acknowledges=not is_primary and node not in self.quiet,
             server_start=self.starts[node],
             agent=f"agent-{self.lives[node]}",
         )
@@ -223,11 +226,18 @@ def test_it_begins_only_where_all_are_well(
     assert cluster.done == []
 
 
+def test_a_member_that_does_not_acknowledge_yet_holds_the_next_one_up() -> None:
+    """If the other member went now, commits would wait for ever, and the primary would give up."""
+    cluster = Played()
+    cluster.quiet = {C}
+    assert asyncio.run(_ailments(cluster)) == ["c does not acknowledge yet"]
+
+
 async def _ailments(cluster: Played) -> list[str]:
     await cluster.publish()
     async with following(cluster.desk) as watch:
         view = watch.view()
-    return ailments(view, cluster.desk, who_belongs(view))
+    return ailments(view, DATA, who_belongs(view))
 
 
 def test_only_one_and_never_the_primary() -> None:
