@@ -11,9 +11,12 @@ Does not  Restart anything: a process reads its file when it starts.
 """
 
 import asyncio
+import fcntl
 import os
 import shutil
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -103,6 +106,22 @@ class ConfigKeeper:
 
 def take_over(path: Path, record: ConfigRecord) -> tuple[bool, str]:
     """Whether the file was replaced, and why it could not be. Blocks; raises `OSError`."""
+    with _alone_in(path.parent):
+        return _take_over(path, record)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Where all nodes are on one machine they share one file, and are told of a change at once."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _take_over(path: Path, record: ConfigRecord) -> tuple[bool, str]:
     here = _read(path)
     if digest(here) == record.digest:
         return False, ""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,16 @@ def test_nothing_is_done_twice(tmp_path: Path) -> None:
     path.write_text(FILE)
     assert take_over(path, record(NEW)) == (True, "")
     assert take_over(path, record(NEW)) == (False, "")
+
+
+def test_nodes_that_share_one_file_do_not_take_it_from_each_other(tmp_path: Path) -> None:
+    """All on one machine: each is told at once, and only one finds something to do."""
+    path = tmp_path / "primacy.toml"
+    for _ in range(20):
+        path.write_text(FILE)
+        with ThreadPoolExecutor(len(NODES)) as keepers:
+            told = list(keepers.map(lambda _: take_over(path, record(NEW)), NODES))
+        assert sorted(told) == [(False, ""), (False, ""), (True, "")]
 
 
 @pytest.fixture
