@@ -36,10 +36,11 @@ from primacy.replication.records import (
     encoded,
     node_key,
 )
+from primacy.runtime.files import replace_file
 from primacy.telemetry import Event, Sink, Value
 
 AGAIN_AFTER_S = 1.0
-PREVIOUS, BESIDE = ".previous", ".new"
+PREVIOUS = ".previous"
 
 
 class ConfigKeeper:
@@ -152,19 +153,8 @@ def _read(path: Path) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Whole or not at all, with the mode and owner of the one before."""
-    beside, was = path.with_name(path.name + BESIDE), path.stat()
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fchmod(file.fileno(), was.st_mode & 0o7777)
-        if os.geteuid() == 0:
-            os.fchown(file.fileno(), was.st_uid, was.st_gid)
-        os.fsync(file.fileno())
+    """Whole or not at all, with the mode and owner of the one before, which stays beside it."""
+    was = path.stat()
     shutil.copy2(path, path.with_name(path.name + PREVIOUS))
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    owner = (was.st_uid, was.st_gid) if os.geteuid() == 0 else None
+    replace_file(path, [text.encode()], mode=was.st_mode & 0o7777, owner=owner)

@@ -15,7 +15,13 @@ import typer
 
 from primacy.cli.config_keeper import parsed
 from primacy.cli.format import say, say_json
-from primacy.cli.options import ConfigOption, JsonOption, loaded, run_to_end
+from primacy.cli.options import (
+    ConfigOption,
+    JsonOption,
+    StepTimeoutOption,
+    loaded,
+    run_to_end,
+)
 from primacy.cli.redaction import REMOVED, Redactor
 from primacy.cli.restart import as_json
 from primacy.cli.session import roster, store_of
@@ -72,9 +78,7 @@ def apply(
     no_restart: Annotated[
         bool, typer.Option("--no-restart", help="Write the files only; restart them yourself.")
     ] = False,
-    timeout_s: Annotated[
-        float, typer.Option("--timeout", help="Seconds for each step of each node.")
-    ] = tasks.RESTART_WITHIN_S,
+    timeout_s: StepTimeoutOption = tasks.RESTART_WITHIN_S,
     config: ConfigOption = None,
     is_json: JsonOption = False,
 ) -> None:

@@ -26,6 +26,9 @@ TokenFileOption = Annotated[
     Path | None,
     typer.Option("--token-file", help="What --api shows for requests that change something."),
 ]
+StepTimeoutOption = Annotated[
+    float, typer.Option("--timeout", help="Seconds for each step of each node.")
+]
 NodeOption = Annotated[str, typer.Option("--node", "-n", help="Which node of the file this is.")]
 
 

@@ -5,7 +5,13 @@ from typing import Annotated
 import typer
 
 from primacy.cli.format import Json, say, say_json
-from primacy.cli.options import ConfigOption, JsonOption, loaded, run_to_end
+from primacy.cli.options import (
+    ConfigOption,
+    JsonOption,
+    StepTimeoutOption,
+    loaded,
+    run_to_end,
+)
 from primacy.cli.session import roster, store_of
 from primacy.clock import SystemClock
 from primacy.cluster.control import rolling, tasks
@@ -25,9 +31,7 @@ def restart(  # noqa: PLR0913 - one parameter per option is typer's way.
     agents: Annotated[
         bool, typer.Option("--agents", help="Restart agents: with what is installed now.")
     ] = False,
-    timeout_s: Annotated[
-        float, typer.Option("--timeout", help="Seconds for each step of each node.")
-    ] = tasks.RESTART_WITHIN_S,
+    timeout_s: StepTimeoutOption = tasks.RESTART_WITHIN_S,
     config: ConfigOption = None,
     is_json: JsonOption = False,
 ) -> None:

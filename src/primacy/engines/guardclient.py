@@ -7,7 +7,6 @@ said hello.
 
 import asyncio
 import itertools
-import os
 import socket
 from pathlib import Path
 from typing import cast
@@ -17,6 +16,7 @@ import msgspec
 from primacy.errors import Conflict, OutcomeUnknown, Unavailable
 from primacy.model import Epoch
 from primacy.runtime.processes import ProcessName
+from primacy.runtime.unixsockets import connect
 
 ANSWER_WITHIN_S = 2.0
 """A guard answers within a millisecond; one that does not is frozen or starved."""
@@ -53,20 +53,14 @@ class Client(asyncio.Protocol):
     @classmethod
     async def connect(cls, path: Path) -> "Client":
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        directory_fd = -1
         try:
-            # Through the directory, since the path of a socket has a limit of 107 bytes.
-            directory_fd = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
-            sock.connect(f"/proc/self/fd/{directory_fd}/{path.name}")
+            connect(sock, path)
         except OSError as error:
             sock.close()
             raise Unavailable(
                 f"the guard's socket {path} does not answer: {error}",
                 hint="If the guard has exited, start another one.",
             ) from error
-        finally:
-            if directory_fd >= 0:
-                os.close(directory_fd)
         loop = asyncio.get_running_loop()
         _, client = await loop.create_unix_connection(cls, sock=sock)
         return client

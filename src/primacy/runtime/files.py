@@ -21,15 +21,25 @@ def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
+def replace_file(
+    path: Path,
+    pieces: Iterable[bytes],
+    *,
+    mode: int = PRIVATE,
+    owner: tuple[int, int] | None = None,
+) -> None:
     """Write beside, sync, rename, sync the directory. Blocks. After a crash the old or the new
-    content stands at `path`, and at worst a leftover `.new` beside it."""
+    content stands at `path`, and at worst a leftover `.new` beside it. `mode` is taken as it is,
+    whatever the umask; `owner` is a user and a group by number, and needs root."""
     beside = path.with_name(path.name + ".new")
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, PRIVATE)
     with os.fdopen(fd, "wb") as file:
         for piece in pieces:
             file.write(piece)
         file.flush()
+        os.fchmod(fd, mode)
+        if owner is not None:
+            os.fchown(fd, *owner)
         os.fsync(fd)
     beside.rename(path)
     sync_directory(path.parent)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from primacy.errors import Conflict, Unavailable
+from primacy.runtime.unixsockets import connect
 
 MESSAGE_BYTES_MAX = 65536
 ANSWER_WITHIN_S = 5.0
@@ -88,17 +89,11 @@ def connected(path: Path) -> socket.socket:
     """To the launcher. `Unavailable` where none listens."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     sock.settimeout(ANSWER_WITHIN_S)
-    folder = -1
     try:
-        # Through the directory, since the path of a socket has a limit of 107 bytes.
-        folder = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
-        sock.connect(f"/proc/self/fd/{folder}/{path.name}")
+        connect(sock, path)
     except OSError as error:
         sock.close()
         raise _away(path, error.strerror or str(error)) from error
-    finally:
-        if folder >= 0:
-            os.close(folder)
     return sock
 
 

@@ -16,10 +16,11 @@ import msgspec
 from primacy.engines.api import ServerState
 from primacy.engines.mariadb.accounts import agent_user, bootstrap_sql, write_secrets
 from primacy.engines.mariadb.config_file import server_config
-from primacy.engines.mariadb.notes import replace_durably, sync_folder
+from primacy.engines.mariadb.notes import replace_durably
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.errors import Conflict, Rejected, Unavailable
 from primacy.model import ORIGIN, Epoch, Incarnation, Position
+from primacy.runtime.files import sync_directory
 
 MARK_NAME = "primacy.json"
 INSTALL_S = 300.0
@@ -148,7 +149,7 @@ class Directory:
         elif layout.data.exists():
             layout.data.rmdir()
         layout.incoming.rename(layout.data)
-        sync_folder(layout.root)
+        sync_directory(layout.root)
         self._mark = None
 
     @property
@@ -172,7 +173,7 @@ class Directory:
         layout = self._layout
         if layout.old_data.exists() and not layout.data.exists():
             layout.old_data.rename(layout.data)
-            sync_folder(layout.root)
+            sync_directory(layout.root)
             self._mark = None
 
     @property

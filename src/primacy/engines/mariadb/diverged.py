@@ -19,11 +19,12 @@ from primacy.engines.api import Branch, Diverged
 from primacy.engines.histories import parting
 from primacy.engines.mariadb.gtid import DOMAIN
 from primacy.engines.mariadb.logs import Reading, binary_logs, read_logs, save_logs
-from primacy.engines.mariadb.notes import replace_durably, sync_folder
+from primacy.engines.mariadb.notes import replace_durably
 from primacy.engines.mariadb.rewinding import obstacle
 from primacy.engines.mariadb.scanning import Change
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.model import Position
+from primacy.runtime.files import sync_directory
 
 SQL_NAME = "transactions.sql"
 READABLE_NAME = "readable.sql"
@@ -141,5 +142,5 @@ def _keep(folder: Path, files: list[Path], words: str) -> None:
     for name in (SQL_NAME, READABLE_NAME):
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
-    sync_folder(folder)
-    sync_folder(folder.parent)
+    sync_directory(folder)
+    sync_directory(folder.parent)

@@ -4,13 +4,13 @@ Promises  When `save` has returned, the note is on the disk, file and name: a po
           cannot undo it. A crash during `save` leaves the old note or the new one.
 """
 
-import os
 from pathlib import Path
 
 import msgspec
 
 from primacy.errors import Corrupt
 from primacy.model import ORIGIN, Epoch, Position
+from primacy.runtime.files import PRIVATE, replace_file
 
 NOTE_NAME = "replication.json"
 FORMAT = 1
@@ -84,23 +84,7 @@ class NoteFile:
             ) from error
 
 
-def replace_durably(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Write beside, sync, rename, sync the folder."""
+def replace_durably(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:
+    """As `replace_file`, in a folder that need not be there yet."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    replace_file(path, [content], mode=mode)
