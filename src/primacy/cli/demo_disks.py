@@ -1,8 +1,9 @@
 """A small disk for one node of a demo: a tmpfs of its own over the node's directory.
 
 Promises  `fill` leaves no free block, `free` gives the space back, `close` removes the disk with
-          all that is on it.
-Assumes   Linux and root. No process has a file open there at `close`.
+          all that is on it: the place is empty at once, the memory free when the last user is gone.
+          The kernel holds what a killed server had under way (io_uring) a moment longer than it.
+Assumes   Linux and root.
 """
 
 import os
@@ -50,7 +51,7 @@ class SmallDisk:
         beside = self.place.with_name(self.place.name + ".kept")
         if is_kept:
             shutil.copytree(self.place, beside, ignore=shutil.ignore_patterns("*.sock"))
-        run(["umount", str(self.place)])
+        run(["umount", "--lazy", str(self.place)])
         if is_kept:
             self.place.rmdir()
             beside.rename(self.place)

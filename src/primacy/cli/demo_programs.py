@@ -16,7 +16,10 @@ def run(argv: Sequence[str], *, given: str = "") -> str:
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"{' '.join(argv)}: no end in {WITHIN_S:.0f} s", hint="Retry.") from error
     if done.returncode != 0:
-        raise Unavailable(f"{' '.join(argv)}: {done.stderr.strip()}", hint="It needs root.")
+        raise Unavailable(
+            f"{' '.join(argv)}: {done.stderr.strip()}",
+            hint="Run it by hand: the system refuses it. It needs root.",
+        )
     return done.stdout
 
 
