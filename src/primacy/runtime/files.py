@@ -1,11 +1,12 @@
 """Files that appear whole or not at all."""
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from primacy.errors import Unavailable
+from primacy.errors import Conflict, Unavailable
 
 PRIVATE = 0o600
 """Readable by their owner only."""
@@ -52,3 +53,17 @@ def sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def lock_directory(directory: Path) -> int:
+    """Hold `directory` for this process until the returned descriptor is closed. `Conflict` while
+    another process has it."""
+    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise Conflict(
+            f"another process uses {directory}", hint="Stop it first; a node runs once."
+        ) from error
+    return fd

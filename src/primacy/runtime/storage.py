@@ -7,7 +7,6 @@ Source    `docs/formats/wal.md`
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -22,9 +21,9 @@ from primacy import telemetry
 from primacy.clock import Clock
 from primacy.consensus.machine import Persist, SnapshotMeta
 from primacy.consensus.raft.core import Restored
-from primacy.errors import Conflict, Corrupt, Rejected
+from primacy.errors import Corrupt, Rejected
 from primacy.model import NodeId
-from primacy.runtime.files import DiskFull, is_full, replace_file
+from primacy.runtime.files import DiskFull, is_full, lock_directory, replace_file
 from primacy.runtime.snapshots import SnapshotStore
 from primacy.runtime.wal import Image, Wal, segment_numbers, segment_path
 from primacy.telemetry import Event, Sink
@@ -75,7 +74,7 @@ class MemberStorage:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with contextlib.ExitStack() as undo:
-                lock = _lock(directory)
+                lock = lock_directory(directory)
                 undo.callback(os.close, lock)
                 opened = _open(directory, cluster, node, sink)
                 undo.callback(opened.wal.close)
@@ -172,18 +171,6 @@ def _call_if_open(loop: asyncio.AbstractEventLoop, callback: Callable[[V], None]
     """From the writer's thread. A loop that was closed has nobody left who waits."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(callback, value)
-
-
-def _lock(directory: Path) -> int:
-    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(fd)
-        raise Conflict(
-            f"another process uses {directory}", hint="Stop it first; a node runs once."
-        ) from error
-    return fd
 
 
 def _check_identity(directory: Path, cluster: str, node: NodeId) -> bool:

@@ -1,0 +1,1 @@
+"""The log of a node: binary log of a primary, relay log of a replica; one format."""

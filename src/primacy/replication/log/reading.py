@@ -1,0 +1,169 @@
+"""The reading half of a log: what it holds, by index, from any thread.
+
+Promises  Whole records, never past `end`; the newest of them without a file.
+Assumes   The writing half changes the state under `_state`, and replaces lists, never edits them.
+"""
+
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from primacy.errors import Conflict, Corrupt, Rejected
+from primacy.model import Epoch, NodeId
+from primacy.replication.gtid import Gtid, GtidSet
+from primacy.replication.log import spans as named
+from primacy.replication.log.newest import Newest
+from primacy.replication.log.offsets import Place, Segment, frames
+from primacy.replication.log.record import Point, header_at
+from primacy.replication.log.spans import Span
+
+
+class Purged(Conflict):
+    """What was asked for has been removed: whoever needs it has to begin from a copy."""
+
+    def __init__(self, *, after: int, first: Point) -> None:
+        super().__init__(
+            f"the log begins behind {first.position}: record {after + 1} was purged",
+            hint="Clone the node that needs it.",
+        )
+        self.after = after
+        self.first = first
+
+
+class Readable:
+    """State and questions. `Log` adds what changes it."""
+
+    def __init__(
+        self,
+        directory: Path,
+        segments: list[Segment],
+        spans: list[Span],
+        end: Point,
+        *,
+        cache_bytes: int,
+    ) -> None:
+        self.directory = directory
+        self.end = end
+        """Behind the last record that was appended."""
+        self.durable = end
+        """All up to here survives a loss of power."""
+        self.cut_count = 0
+        """Grows with each cut: what was read before one may be gone."""
+        self._segments = segments
+        self._spans = spans
+        self._newest = Newest(cache_bytes)
+        self._state = threading.Lock()
+
+    @property
+    def first(self) -> Point:
+        """Everything up to here has been purged, or was never here. Reading begins behind it."""
+        return self._segments[0].head.before
+
+    @property
+    def gtids(self) -> GtidSet:
+        """Everything up to `end`, what was purged included."""
+        with self._state:
+            return named.gtids_of(self._spans, last=self.end.index)
+
+    def gtid_of(self, index: int) -> Gtid:
+        """The name of a record that is or was in the log."""
+        with self._state:
+            if not 1 <= index <= self.end.index:
+                raise Rejected(
+                    f"the log has no record {index}: it ends at {self.end.position}",
+                    hint="Ask for one from 1 on.",
+                )
+            return named.gtid_at(self._spans, index)
+
+    def node_of(self, epoch: Epoch) -> NodeId | None:
+        """Who was the primary of an epoch that left records."""
+        with self._state:
+            return next((span.node for span in self._spans if span.epoch == epoch), None)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files."""
+        return sum(segment.end_offset for segment in self._segments)
+
+    def point(self, index: int) -> Point | None:
+        """None where the record is purged or not there yet."""
+        for known in (self.end, self.durable, self.first):
+            if known.index == index:
+                return known
+        if not self.first.index < index <= self.end.index:
+            return None
+        cached = self._newest.header(index)
+        if cached is not None:
+            return cached[0].point
+        with suppress(FileNotFoundError):
+            for frame in frames(self._segment_of(index), index):
+                return header_at(frame.data, frame.begin).point
+        return None
+
+    def place_of(self, index: int) -> Place | None:
+        """In which file of this node a record begins, and where."""
+        if not self.first.index < index <= self.end.index:
+            return None
+        cached = self._newest.header(index)
+        if cached is not None:
+            _, chunk, place = cached
+            return Place(chunk.file, chunk.offset + place)
+        segment = self._segment_of(index)
+        with suppress(FileNotFoundError):
+            for frame in frames(segment, index):
+                return Place(segment.path.name, frame.file_offset)
+        return None
+
+    def bytes_after(self, index: int) -> int:
+        """What follows a record, in bytes of the files: the lag of whoever has it."""
+        place = self.place_of(index + 1)
+        if place is None:
+            return 0 if index >= self.end.index else self.size_bytes
+        behind = [each for each in self._segments if each.path.name >= place.file]
+        return sum(each.end_offset for each in behind) - place.offset
+
+    def read(self, after: int, *, bytes_max: int, until: int | None = None) -> bytes:
+        """Whole records behind `after` and not behind `until`: about `bytes_max`, and at least one
+        even if it alone is larger. b"" where there is none yet. `Purged` below `first`; `Conflict`
+        behind the end, where the log was cut."""
+        end = self.end
+        last = end.index if until is None else min(until, end.index)
+        if after < self.first.index:
+            raise Purged(after=after, first=self.first)
+        if after > end.index:
+            raise Conflict(
+                f"the log ends at {end.position}: there is nothing behind {after}",
+                hint="It was cut. Compare points and follow again.",
+            )
+        if after >= last:
+            return b""
+        cached = self._newest.read(after, bytes_max=bytes_max, until=last)
+        if cached is not None:
+            return cached
+        cut_count = self.cut_count
+        try:
+            return _from_file(self._segment_of(after + 1), after, bytes_max, last)
+        except FileNotFoundError as error:
+            raise Purged(after=after, first=self.first) from error
+        except Corrupt as error:
+            if self.cut_count == cut_count:
+                raise
+            raise Conflict("the log was cut while it was read", hint="Follow again.") from error
+
+    def _segment_of(self, index: int) -> Segment:
+        """The file that holds a record."""
+        segments = self._segments
+        return next(each for each in reversed(segments) if each.head.before.index < index)
+
+
+def _from_file(segment: Segment, after: int, bytes_max: int, last: int) -> bytes:
+    """Records of one file. Its end ends the answer: the caller asks again."""
+    pieces: list[bytes] = []
+    left_bytes = bytes_max
+    for frame in frames(segment, after + 1):
+        length = frame.end - frame.begin
+        if frame.index > last or (pieces and length > left_bytes):
+            break
+        pieces.append(frame.data[frame.begin : frame.end])
+        left_bytes -= length
+    return b"".join(pieces)
