@@ -69,7 +69,7 @@ def test_sets_behave_as_sets_of_transactions(
     assert a.count == len(plain_a)
     assert bool(a) == bool(plain_a)
     for source in SOURCES:
-        for number in range(40):
+        for number in range(0, 40, 3):
             assert (Gtid(source, number) in a) == ((source, number) in plain_a)
 
 

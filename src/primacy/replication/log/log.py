@@ -12,7 +12,7 @@ Does not  Know which records are acknowledged or applied, or what a payload mean
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -43,7 +43,7 @@ from primacy.replication.log.record import (
 from primacy.replication.log.segments import create_file, file_numbers
 from primacy.replication.log.spans import Span, spans_of
 from primacy.replication.log.tail import Tail
-from primacy.runtime.files import is_full, lock_directory
+from primacy.runtime.files import DiskFull, is_full, lock_directory
 from primacy.telemetry import Event, Sink, Value
 
 Watcher = Callable[[Point], None]
@@ -328,7 +328,7 @@ class Log(Readable):
                 return
             try:
                 if self._failure is None:
-                    with self._poisoning():
+                    with suppress(DiskFull), self._poisoning():
                         self._tail.finish()
                     self.durable = self.end
             finally:

@@ -20,6 +20,7 @@ from primacy.replication.log.segments import (
     create_file,
     file_numbers,
     file_path,
+    mark_at_end,
     read_head,
 )
 from primacy.replication.log.spans import Span, spans_of
@@ -74,9 +75,13 @@ def checked_heads(directory: Path, numbers: list[int]) -> list[Head]:
 
 
 def closed_segment(directory: Path, head: Head) -> Segment:
-    """A file with a successor: it is whole, and is looked into when somebody asks."""
+    """A file with a successor. It ends with a mark; more is looked at when somebody reads it."""
     path = file_path(directory, head.number)
-    return Segment(path, head, path.stat().st_size)
+    size_bytes = path.stat().st_size
+    if mark_at_end(path, head, size_bytes) is None:
+        what = "it was finished by a mark, and does not end with one"
+        raise corrupt(path, size_bytes, what)
+    return Segment(path, head, size_bytes)
 
 
 def new_segment(directory: Path, head: Head) -> Segment:

@@ -15,6 +15,7 @@ from primacy.replication.log import spans as named
 from primacy.replication.log.newest import Newest
 from primacy.replication.log.offsets import Place, Segment, frames
 from primacy.replication.log.record import Point, header_at
+from primacy.replication.log.segments import corrupt
 from primacy.replication.log.spans import Span
 
 
@@ -166,4 +167,6 @@ def _from_file(segment: Segment, after: int, bytes_max: int, last: int) -> bytes
             break
         pieces.append(frame.data[frame.begin : frame.end])
         left_bytes -= length
+    if not pieces:
+        raise corrupt(segment.path, segment.end_offset, f"it ends before record {after + 1}")
     return b"".join(pieces)

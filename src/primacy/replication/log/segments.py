@@ -29,13 +29,11 @@ from primacy.runtime.files import replace_file
 MAGIC = b"PRMYLOG1"
 VERSION = 1
 
-VERSION_BELIEVED_MAX = 0xFF
-"""A newer version may have another head, so its checksum is not asked for; more is damage."""
-
 HEAD_BYTES_MAX = 8 << 20
 """The fixed part and the GTID list."""
 
-_HEAD = struct.Struct("<8sIQQQQQI")
+_PREFIX = struct.Struct("<8sI")
+_HEAD = struct.Struct("<8sIIQQQQQI")
 _HEAD_BYTES = _HEAD.size + 4
 _MARK = struct.Struct("<IIQQ")
 MARK_BYTES = _MARK.size
@@ -66,9 +64,9 @@ def create_file(directory: Path, number: int, *, before: Point, gtids: GtidSet) 
     """Blocks. What a crash leaves is a `.new` beside, or the whole file."""
     salt = secrets.randbits(64)
     listed = encode_local(Kind.GTID_LIST, str(gtids).encode(), at=before)
-    fixed = _HEAD.pack(
-        MAGIC, VERSION, number, before.epoch, before.index, before.chain, salt, len(listed)
-    )
+    prefix_crc = zlib.crc32(_PREFIX.pack(MAGIC, VERSION))
+    place = (before.epoch, before.index, before.chain)
+    fixed = _HEAD.pack(MAGIC, VERSION, prefix_crc, number, *place, salt, len(listed))
     fixed += zlib.crc32(fixed).to_bytes(4, "little")
     path = file_path(directory, number)
     try:
@@ -85,7 +83,7 @@ def read_head(path: Path, number: int) -> Head:
         fixed = file.read(_HEAD_BYTES)
         stored, epoch, index, chain, salt, length = _fixed_part(path, fixed)
         if stored != number:
-            raise corrupt(path, 12, f"the head says that this is file {stored}")
+            raise corrupt(path, _PREFIX.size + 4, f"the head says that this is file {stored}")
         if length > HEAD_BYTES_MAX:
             raise corrupt(path, _HEAD.size - 4, f"the head announces {length} bytes")
         listed = file.read(length)
@@ -102,16 +100,16 @@ def read_head(path: Path, number: int) -> Head:
 def _fixed_part(path: Path, fixed: bytes) -> tuple[int, int, int, int, int, int]:
     if len(fixed) < _HEAD_BYTES:
         raise corrupt(path, 0, f"the file has {len(fixed)} bytes, its head alone has more")
-    checksum = int.from_bytes(fixed[_HEAD.size :], "little")
-    magic, version, *rest = _HEAD.unpack_from(fixed)
-    if magic == MAGIC and VERSION < version <= VERSION_BELIEVED_MAX:
+    magic, version, prefix_crc, number, epoch, index, chain, salt, length = _HEAD.unpack_from(fixed)
+    if magic != MAGIC or prefix_crc != zlib.crc32(fixed[: _PREFIX.size]):
+        raise corrupt(path, 0, "the head is damaged, or this is no log of primacy")
+    if version != VERSION:
         raise Rejected(
             f"{path} has version {version} of the log's format, this primacy reads {VERSION}",
             hint="Nothing was changed. Run the release that wrote it, or a newer one.",
         )
-    if magic != MAGIC or version != VERSION or checksum != zlib.crc32(fixed[: _HEAD.size]):
-        raise corrupt(path, 0, "the head is damaged, or this is no log of primacy")
-    number, epoch, index, chain, salt, length = rest
+    if int.from_bytes(fixed[_HEAD.size :], "little") != zlib.crc32(fixed[: _HEAD.size]):
+        raise corrupt(path, 0, "the head is damaged")
     return number, epoch, index, chain, salt, length
 
 
@@ -125,17 +123,29 @@ def encode_mark(salt: int, durable_offset: int) -> bytes:
     return struct.pack("<II", MARK_BYTES, zlib.crc32(rest, MARK_BYTES)) + rest
 
 
-def mark_at(data: bytes | memoryview, offset: int, salt: int) -> int | None:
-    """The durable offset that the mark at `offset` names; None where no sound mark stands."""
+def mark_at(
+    data: bytes | memoryview, offset: int, salt: int, *, file_offset: int = 0
+) -> int | None:
+    """The durable offset that the mark at `offset` names; None where no sound mark stands.
+    `file_offset` is where `data` begins in its file."""
     if offset < 0 or len(data) - offset < MARK_BYTES:
         return None
     length, checksum, stored_salt, durable_offset = _MARK.unpack_from(data, offset)
-    if length != MARK_BYTES or stored_salt != salt or durable_offset > offset:
+    if length != MARK_BYTES or stored_salt != salt or durable_offset > file_offset + offset:
         return None
     if zlib.crc32(memoryview(data)[offset + 8 : offset + MARK_BYTES], MARK_BYTES) != checksum:
         return None
     found: int = durable_offset
     return found
+
+
+def mark_at_end(path: Path, head: Head, size_bytes: int) -> int | None:
+    """What the mark that ends a file of `size_bytes` says, if one does."""
+    begin = max(size_bytes - MARK_BYTES, 0)
+    with path.open("rb") as file:
+        file.seek(begin)
+        data = file.read(MARK_BYTES)
+    return mark_at(data, 0, head.salt, file_offset=begin)
 
 
 def durable_by_marks(data: bytes, offset: int, salt: int) -> int:

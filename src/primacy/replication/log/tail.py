@@ -7,7 +7,6 @@ Does not  Decide what any other failure means: the `OSError` reaches its owner, 
 """
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from primacy.replication.log.segments import Head, encode_mark, file_path, write_at
@@ -64,13 +63,13 @@ class Tail:
         self.durable_offset = max(self.durable_offset, end_offset)
 
     def finish(self) -> None:
-        """The last mark: from now on any damage before it is told from a torn tail."""
+        """Sync, and end with a mark: from now on any damage before it is told from a torn tail.
+        `DiskFull`: it is synced, and has no mark."""
         if self.end_offset > self.durable_offset:
             self.sync()
         if self.durable_offset > self._marked_offset:
-            with suppress(DiskFull):  # It is told less then, and nothing is lost.
-                self.write(b"")
-                self.sync()
+            self.write(b"")
+            self.sync()
 
     def close(self) -> None:
         if self._fd >= 0:

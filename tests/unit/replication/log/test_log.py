@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,14 @@ from primacy.telemetry import Event, ignore
 ONE, TWO = Epoch(1), Epoch(2)
 SMALL = 2_000
 """Bytes of a file, so that a few rows fill several."""
+
+
+DEADLINE_S = 30.0
+
+
+def notify(condition: threading.Condition) -> None:
+    with condition:
+        condition.notify_all()
 
 
 def names(directory: Path) -> list[str]:
@@ -387,8 +396,13 @@ def test_any_other_failure_poisons_the_log_for_good(
 
 def test_readers_see_whole_records_in_order_while_the_log_grows(tmp_path: Path) -> None:
     """Some of it from memory, some from files, across rotations."""
-    log = with_rows(tmp_path / "log", 1, file_bytes=20_000, cache_bytes=3_000)
-    total = 2_000
+    log = with_rows(tmp_path / "log", 1, file_bytes=6_000, cache_bytes=3_000)
+    total = 400
+    grown = threading.Condition()
+    log.on_durable(lambda _: notify(grown))
+
+    def is_beyond(index: int) -> bool:
+        return log.durable.index > index
 
     def payload_of(index: int) -> bytes:
         return bytes([index % 251]) * (index % 90)
@@ -396,7 +410,9 @@ def test_readers_see_whole_records_in_order_while_the_log_grows(tmp_path: Path) 
     def follow(behind: int) -> int:
         after = 0
         while after < total:
-            limit = max(log.durable.index - behind, 0)
+            with grown:
+                assert grown.wait_for(partial(is_beyond, after + behind), DEADLINE_S)
+            limit = log.durable.index - behind
             for header, payload in decode(log.read(after, bytes_max=1_000, until=limit)):
                 assert header.index == after + 1
                 assert after < 2 or payload == payload_of(header.index)
@@ -411,5 +427,5 @@ def test_readers_see_whole_records_in_order_while_the_log_grows(tmp_path: Path) 
             if log.end.index % 20 == 0:
                 log.sync()
         log.sync()
-        assert min(each.result(30) for each in reading) >= total
+        assert min(each.result(DEADLINE_S) for each in reading) >= total
     log.close()
