@@ -107,9 +107,11 @@ def _row(answer: DivergedAnswer) -> list[str]:
 
 def _facts(answer: DivergedAnswer) -> str:
     own = f" (and {answer.own_count} of primacy's own)" if answer.own_count else ""
+    where = f"written while {answer.node} was a replica in" if answer.is_errant else "not in"
     why = f"\nnot taken back row by row: {answer.obstacle}" if answer.obstacle else ""
     return (
         f"{answer.count} transaction(s){own} on {answer.node}, {answer.first} to {answer.last}:"
-        f" not in epoch {answer.epoch} and later; its data was {answer.ended or 'not replaced yet'}"
+        f" {where} epoch {answer.epoch} and later; its data was"
+        f" {answer.ended or 'not replaced yet'}"
         f"{why}\nto replay: {answer.path}\n"
     )

@@ -1,4 +1,4 @@
-"""What an old primary alone had: saved by the engine, told in the store, taken back or given up.
+"""What one node alone had: saved by the engine, told in the store, taken back or given up.
 
 A record stands in the store until an operator dismisses it, whatever becomes of the node: its
 files are on its host, and nobody else remembers.
@@ -42,7 +42,8 @@ class Losses:
         )
         if found.count:
             await self._store.txn(diverged_txn(self._record(view.node, found)))
-            await self._note_in_history(view.node, found)
+            if not found.is_errant:  # No change of the primary gave those up.
+                await self._note_in_history(view.node, found)
         self._sight.diverged[action.epoch] = found
 
     async def rewind(self, action: do.Rewind) -> None:
@@ -98,6 +99,7 @@ class Losses:
             path=found.path,
             is_certain=found.is_certain,
             obstacle=found.obstacle,
+            is_errant=found.is_errant,
             wall_s=self._clock.wall_s(),
             # Heartbeats only: there is nothing for a person to do.
             dismissed_wall_s=0.0 if found.count > found.own_count else self._clock.wall_s(),

@@ -135,6 +135,7 @@ class Hands:
 
     async def _kill(self, _: do.Kill, view: View) -> None:
         await self._engine.kill()
+        self._sight.diverged.clear()  # The server ran: what was found before is no longer all.
 
     async def _clone(self, action: do.Clone, view: View) -> None:
         def show(progress: Progress) -> None:

@@ -5,6 +5,9 @@ r"""The way back of a node whose data the new history may not continue: save, cu
                                           still no prefix: Rewind, where it has a reverse
                                                            Clone, where not
 
+    somebody wrote on a replica --> Kill --> SaveDiverged --> Start --> once the sync set does
+                                             without it: Rewind or Clone --> follow
+
 What is cut, rewound or replaced by a copy was saved, counted and reported before.
 
 A copy comes from a replica that the policy can spare: the sync set has more members than must
@@ -12,7 +15,17 @@ acknowledge, and that one leaves it first, since a copy costs it much of its dis
 from the primary, throttled.
 """
 
-from primacy.cluster.actions import Clone, Plan, Rewind, SaveDiverged, Start, act, wait
+from primacy.cluster.actions import (
+    Clone,
+    DropLease,
+    Kill,
+    Plan,
+    Rewind,
+    SaveDiverged,
+    Start,
+    act,
+    wait,
+)
 from primacy.cluster.plan_task import is_to_be_copied
 from primacy.cluster.policy import Policy
 from primacy.cluster.view import View, is_silent
@@ -56,6 +69,14 @@ def plan_rejoin(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
         return plan_clone(view, policy, record, f"its server could not start {failed_starts} times")
     if found.count == 0 and found.is_certain:
         return act(Start(as_primary=True, reason="its log is a part of the new history: no cut"))
+    if found.is_errant:
+        return act(
+            Start(
+                as_primary=True,
+                reason=f"{found.count} transaction(s) of its own are saved; they are committed, so"
+                " that no start cuts them",
+            )
+        )
     durability = view.store.durability
     is_named = durability is not None and (
         durability.primary.node == view.node or durability.names(view.node, view.incarnation)
@@ -108,6 +129,32 @@ def plan_diverged(view: View, policy: Policy, record: PrimaryRecord, error: str 
             " copied over",
         )
     )
+
+
+def plan_errant(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
+    """Somebody wrote on this replica. The server gave those transactions the sequences of the
+    primary's next ones, which it can therefore not apply; it goes on acknowledging them.
+
+    While the record names this very life of the node, its log is not shortened: it may be the only
+    one that has received something. A clone ends that life, and so it may.
+    """
+    found, error = view.diverged.get(record.epoch), view.engine.replication.error
+    if view.store.pause is not None:
+        return wait(f"paused: no rejoins. {error}")
+    if view.lease is not None and view.lease.epoch == 0:
+        return act(DropLease(reason=f"it takes over nothing: {error}"))
+    if found is None or not found.is_errant:
+        return act(Kill(reason=f"{error}: its logs are read first"))
+    if is_spare(view, record):
+        return plan_diverged(view, policy, record, error)
+    left_s = CUT_NAMED_AFTER_TTLS * policy.lease_ttl_s - view.error_for_s
+    if left_s > 0:
+        return wait(
+            f"{found.count} transaction(s) of its own are saved; they are taken back when the sync"
+            f" set does without this node, at the latest in {left_s:.1f} s",
+            look_again_s=left_s,
+        )
+    return plan_clone(view, policy, record, f"{error}, and the sync set cannot do without it")
 
 
 # ---- a copy, and from whom

@@ -29,6 +29,7 @@ from primacy.cluster.plan_rejoin import (
     is_spare,
     plan_clone,
     plan_diverged,
+    plan_errant,
     plan_rejoin,
 )
 from primacy.cluster.plan_task import is_to_be_copied, plan_task
@@ -75,6 +76,8 @@ def _next(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
         case ServerState.RUNNING:
             if view.engine.is_torn:
                 return plan_clone(view, policy, record, TORN)
+            if view.engine.is_errant:
+                return plan_errant(view, policy, record)
             return _run_as_replica(view, policy, record)
         case ServerState.FOREIGN:
             return wait("a data directory that primacy did not make")

@@ -24,6 +24,9 @@ from primacy.replication.durability import (
 )
 from primacy.replication.records import DurabilityRecord, NodeStatus, SealNote
 
+ERRANT_WAIT_TTLS = 2.0
+"""How long a node on which somebody wrote leaves the lead to another that holds as much."""
+
 
 def plan_vacant(view: View, policy: Policy) -> Plan:
     if view.store.pause is not None:
@@ -118,8 +121,9 @@ def _seal_or_claim(view: View, policy: Policy, epoch: Epoch) -> Plan:
         )
     if view.node in policy.never_promote:
         return wait(f"sealed for epoch {epoch}; the configuration says: never promote")
-    if own.is_broken != view.is_applier_broken:
-        return act(Seal(epoch=epoch, reason="whether its applier can go on is not as it was said"))
+    news = _news(view, own)
+    if news:
+        return act(Seal(epoch=epoch, reason=f"{news} is not as it was said"))
     if own.is_broken:
         return wait(
             f"sealed for epoch {epoch}: its applier stopped at {view.engine.applied} of"
@@ -129,11 +133,11 @@ def _seal_or_claim(view: View, policy: Policy, epoch: Epoch) -> Plan:
     verdict = _judge(view, policy, own, accepted)
     if not verdict.is_allowed:
         return wait(f"sealed for epoch {epoch}: {verdict.reason}", look_again_s=policy.tie_wait_s)
-    is_first_gone = verdict.goes_first is not None and is_silent(view, policy, verdict.goes_first)
-    if verdict.is_tie and not is_first_gone and view.store.vacant_for_s < policy.tie_wait_s:
+    left_s = _leaves_to_another_s(view, policy, own, verdict)
+    if left_s > 0:
         return wait(
             f"sealed for epoch {epoch}: {verdict.reason}; equally advanced, so it goes first",
-            look_again_s=policy.tie_wait_s - view.store.vacant_for_s,
+            look_again_s=left_s,
         )
     lossy_left_s = policy.lossy_wait_s - view.store.vacant_for_s
     if verdict.is_lossy and not accepted and lossy_left_s > 0:
@@ -157,6 +161,24 @@ def _seal_or_claim(view: View, policy: Policy, epoch: Epoch) -> Plan:
             reason=verdict.reason,
         ),
     )
+
+
+def _news(view: View, own: SealNote) -> str:
+    """What the note says of this node that has changed since."""
+    if own.is_broken != view.is_applier_broken:
+        return "whether its applier can go on"
+    if own.is_errant != view.engine.is_errant:
+        return "whether somebody wrote on it"
+    return ""
+
+
+def _leaves_to_another_s(view: View, policy: Policy, own: SealNote, verdict: Verdict) -> float:
+    """How long an equally advanced node may still go first; 0 where none does."""
+    is_first_gone = verdict.goes_first is not None and is_silent(view, policy, verdict.goes_first)
+    if not verdict.is_tie or is_first_gone:
+        return 0.0
+    patience_s = ERRANT_WAIT_TTLS * policy.lease_ttl_s if own.is_errant else policy.tie_wait_s
+    return max(0.0, patience_s - view.store.vacant_for_s)
 
 
 def _judge(view: View, policy: Policy, own: SealNote, accepted: tuple[NodeId, ...]) -> Verdict:

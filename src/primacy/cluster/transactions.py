@@ -83,6 +83,7 @@ def seal_note(node: NodeId, epoch: Epoch, seen: Observation) -> SealNote:
         applied=seen.applied,
         is_cut=seen.is_cut,
         is_broken=seen.replication.error is not None and seen.applied < seen.received,
+        is_errant=seen.is_errant,
     )
 
 

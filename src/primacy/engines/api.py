@@ -101,6 +101,9 @@ class Observation:
     """A data directory kept aside by a clone: `forget_old_data` removes it."""
     is_disk_full: bool = False
     """There is no space for another write, or nearly none: this node leads nothing."""
+    is_errant: bool = False
+    """A replica that has transactions of its own: somebody wrote on it. They do not count in
+    `received` and `applied`."""
     needs_salvage: bool = False
     """Received data that only a relay log holds: `salvage` before anything else."""
     heartbeat: int = 0
@@ -127,12 +130,12 @@ ProgressSink = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diverged:
-    """What an old primary had that the new history has not."""
+    """What a node has that the new history has not."""
 
     ident: str = ""
     """The same for the same transactions, however often they are found: a name for people."""
     epoch: Epoch = Epoch(0)
-    """The one at whose beginning the histories part."""
+    """The one at whose beginning the histories part, or in which a replica wrote by itself."""
     count: int = 0
     """Transactions."""
     own_count: int = 0
@@ -150,6 +153,8 @@ class Diverged:
     """The first sequence that the two histories do not share."""
     obstacle: str = ""
     """Why they cannot be taken back row by row; empty where they can."""
+    is_errant: bool = False
+    """Somebody wrote them on a replica, past `read_only`: committed, so that no start cuts them."""
 
     @property
     def is_reversible(self) -> bool:
@@ -270,7 +275,7 @@ class Engine(Protocol):
         ...
 
     async def save_diverged(self, branches: Sequence[Branch]) -> Diverged:
-        """On a STOPPED old primary: read its logs as files, save what is not part of the history
+        """On a STOPPED node: read its logs as files, save what is not part of the history
         whose epochs begin at `branches`, and count it."""
         ...
 

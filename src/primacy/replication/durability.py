@@ -49,10 +49,14 @@ def counting_seals(
     ]
 
 
-def rank(seal: SealNote, priority: Mapping[NodeId, int]) -> tuple[Position, Position, int, str]:
-    """Most advanced first when sorted in reverse; the name only settles ties."""
+def rank(
+    seal: SealNote, priority: Mapping[NodeId, int]
+) -> tuple[Position, Position, bool, int, str]:
+    """Most advanced first when sorted in reverse; the name only settles ties. What a replica wrote
+    by itself counts in no position, and puts it behind those that hold as much without it."""
     inverted_name = "".join(chr(0x10FFFF - ord(letter)) for letter in seal.node)
-    return seal.received, seal.applied, priority.get(seal.node, 0), inverted_name
+    is_clean = not seal.is_errant
+    return seal.received, seal.applied, is_clean, priority.get(seal.node, 0), inverted_name
 
 
 def judge_sealed(

@@ -102,6 +102,8 @@ class SealNote(msgspec.Struct, frozen=True, kw_only=True):
     """Its log was cut or rewound since it last was primary."""
     is_broken: bool = False
     """Its applier stopped on an error before what it received: as a primary it would never open."""
+    is_errant: bool = False
+    """Somebody wrote on it while it was a replica: of equals it goes last."""
 
 
 class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,7 +243,7 @@ class DivergedRecord(msgspec.Struct, frozen=True, kw_only=True):
     ident: str
     node: NodeId
     epoch: Epoch
-    """The one at whose beginning the histories part."""
+    """The one at whose beginning the histories part, or in which a replica wrote by itself."""
     count: int
     """Transactions of applications."""
     own_count: int = 0
@@ -257,6 +259,8 @@ class DivergedRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the node's data: cut, rewound or cloned; empty while nothing did."""
     obstacle: str = ""
     """Why they could not be taken back row by row."""
+    is_errant: bool = False
+    """Somebody wrote them on a replica, past `read_only`."""
     wall_s: float = 0.0
     dismissed_wall_s: float = 0.0
     """When an operator had seen to them; 0: nobody has."""

@@ -104,6 +104,29 @@ def test_lost_transactions_without_acknowledgements_are_counted_saved_and_shown(
     run(story())
 
 
+def test_what_somebody_wrote_on_a_replica_is_saved_told_and_taken_back() -> None:
+    async def story() -> None:
+        async with live_cluster() as live:
+            epoch, replica = live.epoch, live.replicas[0]
+            said = live.sql(replica, f"INSERT INTO {TABLE} VALUES (-7, 'errant', 0)")
+            assert "ERROR" not in said
+            await live.until(
+                lambda: live.scene.view().nodes[replica].diverged_count == 1, "it is counted"
+            )
+            await live.healed()
+            listed = json.loads(live.command("diverged", "list", "--json").stdout)["diverged"]
+            assert [(each["is_errant"], each["count"]) for each in listed] == [(True, 1)]
+            assert listed[0]["ended"] == "rewound"
+            assert "errant" in (Path(listed[0]["path"]).parent / "readable.sql").read_text()
+            shown = live.command("status")
+            assert "while it was a replica" in shown.stdout
+            assert live.epoch == epoch, "the primary has lost nothing by it"
+            assert all(-7 not in live.database.rows(node) for node in live.scene.nodes)
+            await live.nothing_lost()
+
+    run(story())
+
+
 def _hang_up(live: Live, node: NodeId) -> None:
     """End the connections of those who read this node's log."""
     reading = "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'"

@@ -24,7 +24,7 @@ from primacy.cluster import actions as do
 from primacy.cluster.members import is_donor
 from primacy.cluster.plan import plan
 from primacy.cluster.policy import Policy
-from primacy.cluster.view import View
+from primacy.cluster.view import LeaseView, View
 from primacy.engines.api import Diverged, Observation, Replication, ServerState
 from primacy.model import Epoch, Incarnation, Member, NodeId, Position
 from primacy.replication.records import BranchRecord, DurabilityRecord, NodeStatus, Pause
@@ -36,6 +36,7 @@ BRANCHES = {
     E1: BranchRecord(epoch=E1, node=A, first_sequence=1),
     E2: BranchRecord(epoch=E2, node=B, first_sequence=11),
 }
+OWN = replace(FOUND, is_errant=True)
 REFUSED = Replication(upstream=B, error="this log is no prefix of b's", is_diverged=True)
 
 
@@ -61,6 +62,9 @@ def leading() -> NodeStatus:
     return well(B, upstream=None, following_epoch=Epoch(0), is_receiving=False)
 
 
+OF_VIEW = ("lease", "error_for_s")
+
+
 def back(engine: Observation, found: Diverged | None = None, **more: Any) -> View:  # Any: as above.
     """a led epoch 1; b leads epoch 2."""
     fields: dict[str, Any] = {  # As above.
@@ -69,21 +73,24 @@ def back(engine: Observation, found: Diverged | None = None, **more: Any) -> Vie
         "durability": members(C, D),
         "branches": BRANCHES,
         "nodes": {B: leading(), C: well(C), D: well(D)},
-    } | more
+    } | {name: more[name] for name in more if name not in OF_VIEW}
     return replace(
         replica(A, store=store(**fields), engine=engine),
         diverged={} if found is None else {E2: found},
         state_for_s=60.0,
+        **{name: more[name] for name in more if name in OF_VIEW},
     )
 
 
 STOPPED = seen(A, state=ServerState.STOPPED)
 RUNNING = seen(A, following_epoch=E2, replication=REFUSED)
+WRITTEN_ON = replace(RUNNING, is_errant=True, needs_salvage=True)
 ABSENT = Observation(state=ServerState.ABSENT)
 TWO_ARE_LEFT: dict[str, Any] = {  # Any: fields of the store view.
     "durability": members(C),
     "nodes": {B: leading(), C: well(C)},
 }
+NAMED = members(A, C)
 
 SITUATIONS: dict[str, tuple[View, type[do.Action] | None]] = {
     "its logs are read before its server starts": (back(STOPPED), do.SaveDiverged),
@@ -101,6 +108,30 @@ SITUATIONS: dict[str, tuple[View, type[do.Action] | None]] = {
         do.Clone,
     ),
     "and stopped": (back(replace(STOPPED, is_torn=True), **TWO_ARE_LEFT), do.Clone),
+    "somebody wrote on this replica: its logs are read before anything is applied": (
+        back(WRITTEN_ON),
+        do.Kill,
+    ),
+    "what was found before it was written on says nothing": (back(WRITTEN_ON, Diverged()), do.Kill),
+    "saved: it starts, for nothing of it can be cut": (back(STOPPED, OWN), do.Start),
+    "saved, and the sync set does without it: taken back": (back(WRITTEN_ON, OWN), do.Rewind),
+    "saved, and one has no reverse": (
+        back(WRITTEN_ON, replace(OWN, obstacle="DDL"), **TWO_ARE_LEFT),
+        do.Clone,
+    ),
+    "saved, and the record still counts on its log": (
+        back(WRITTEN_ON, OWN, durability=NAMED, error_for_s=1.0),
+        None,
+    ),
+    "for so long that it is replaced, which ends the life that the record names": (
+        back(WRITTEN_ON, OWN, durability=NAMED, error_for_s=60.0, nodes=TWO_ARE_LEFT["nodes"]),
+        do.Clone,
+    ),
+    "written on, and paused: nothing is touched": (back(WRITTEN_ON, pause=Pause()), None),
+    "written on, with a lease held early: it takes over nothing": (
+        back(WRITTEN_ON, lease=LeaseView(lease=7, left_s=2.0, epoch=Epoch(0))),
+        do.DropLease,
+    ),
     "no data: a replica must leave the set first": (back(ABSENT), None),
     "no data, and no replica can be spared": (back(ABSENT, **TWO_ARE_LEFT), do.Clone),
 }
@@ -129,6 +160,7 @@ def test_only_a_log_that_is_no_part_of_the_new_history_is_cut() -> None:
     assert is_cut_by(back(STOPPED, FOUND))
     assert not is_cut_by(back(STOPPED, Diverged()))
     assert is_cut_by(back(STOPPED, Diverged(is_certain=False)))
+    assert not is_cut_by(back(STOPPED, OWN))
 
 
 BROKEN = {B: leading(), C: well(C), D: well(D, is_applying=False)}

@@ -1,5 +1,6 @@
 """The promotion rule as arithmetic: whoever may be promoted holds every acknowledged write."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,3 +127,17 @@ def test_a_lossy_promotion_says_what_allowed_it_also_in_a_tie() -> None:
         assert verdict.is_allowed
         assert verdict.may_lose == why
         assert verdict.reason.startswith(why)
+
+
+def test_of_equals_the_one_that_somebody_wrote_on_goes_last() -> None:
+    """Its priority does not help; more received does: that may have been acknowledged."""
+    b, c = NodeId("b"), NodeId("c")
+    record = record_of([b, c], 1)
+    written_on, clean = msgspec.structs.replace(seal(b, 5), is_errant=True), seal(c, 5)
+    verdict = judge_sealed(record, written_on, [written_on, clean], priority={b: 9})
+    assert (verdict.is_tie, verdict.goes_first) == (True, c)
+    verdict = judge_sealed(record, clean, [written_on, clean], priority={b: 9})
+    assert (verdict.is_allowed, verdict.is_tie) == (True, False)
+    ahead = msgspec.structs.replace(seal(b, 6), is_errant=True)
+    assert judge_sealed(record, ahead, [ahead, clean], priority={}).is_allowed
+    assert not judge_sealed(record, clean, [ahead, clean], priority={}).is_allowed

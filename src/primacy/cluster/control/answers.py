@@ -101,7 +101,7 @@ class DivergedAnswer(Answer, frozen=True, kw_only=True):
     id: str
     node: str
     epoch: int
-    """The one at whose beginning the histories part."""
+    """The one at whose beginning the histories part, or in which a replica wrote by itself."""
     count: int
     own_count: int
     """Of primacy itself beside them: heartbeats, markers."""
@@ -115,6 +115,8 @@ class DivergedAnswer(Answer, frozen=True, kw_only=True):
     """What became of the node's data: cut, rewound, cloned; empty: nothing yet."""
     obstacle: str
     """Why they were not taken back row by row."""
+    is_errant: bool
+    """Somebody wrote them on a replica, past `read_only`."""
     saved_at_s: float
     dismissed_at_s: float | None
 

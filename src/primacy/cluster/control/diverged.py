@@ -93,6 +93,7 @@ def diverged_answer(record: DivergedRecord) -> DivergedAnswer:
         is_certain=record.is_certain,
         ended=record.ended,
         obstacle=record.obstacle,
+        is_errant=record.is_errant,
         saved_at_s=record.wall_s,
         dismissed_at_s=record.dismissed_wall_s or None,
     )
@@ -101,8 +102,9 @@ def diverged_answer(record: DivergedRecord) -> DivergedAnswer:
 def diverged_line(answer: DivergedAnswer) -> str:
     """What an operator should know of it."""
     least = "" if answer.is_certain else "at least "
+    how = ", written on it while it was a replica," if answer.is_errant else ""
     return (
-        f"{answer.node}: {least}{answer.count} diverged transaction(s) saved in {answer.path}."
+        f"{answer.node}: {least}{answer.count} diverged transaction(s){how} saved in {answer.path}."
         f" `primacy diverged show {answer.id}`, then `dismiss`"
     )
 

@@ -22,7 +22,7 @@ from primacy.engines.mariadb.replica import Receiver
 from primacy.engines.mariadb.rewinding import checksums_at_once
 from primacy.engines.mariadb.server import LocalServer
 from primacy.engines.mariadb.settings import MariaDbSettings
-from primacy.errors import PrimacyError, Rejected, Unavailable
+from primacy.errors import Conflict, PrimacyError, Rejected, Unavailable
 from primacy.model import Address, NodeId
 from primacy.telemetry import Event, Sink, Value
 
@@ -125,6 +125,7 @@ class CloneDoor:
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
         options = await asyncio.to_thread(self._receiver.client_options)
         try:
+            await self._check_history()
             throttle = await self._throttle()
         except PrimacyError as error:  # The server is down: the receiver is told so.
             await _end(writer, words=error.what)
@@ -143,9 +144,23 @@ class CloneDoor:
             code = await backup.ended()
             is_ok = code == 0 and backup.words.endswith(OK_WORDS)
             words = "" if is_ok else f"code {code}: {backup.words}"
-        await _end(writer, words=words)
-        if not is_ok:
-            raise Unavailable(f"mariadb-backup failed: {words}", hint="The receiver knows.")
+        try:
+            if not is_ok:
+                raise Unavailable(f"mariadb-backup failed: {words}", hint="The receiver knows.")
+            await self._check_history()  # What was written meanwhile may be in the copy.
+        except PrimacyError as error:
+            await _end(writer, words=words or error.what)
+            raise
+        await _end(writer, words="")
+
+    async def _check_history(self) -> None:
+        """A copy of a replica that somebody wrote on would have it too, and no log of it."""
+        status = await self._server.status()
+        if status.errant:
+            raise Conflict(
+                status.errant_words,
+                hint="That is saved and taken back first. Ask another node.",
+            )
 
     async def _throttle(self) -> list[str]:
         """A primary has clients to serve; a replica that gives a clone has been taken out first."""

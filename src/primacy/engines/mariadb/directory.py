@@ -42,8 +42,8 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     """A clone's position, to be given to the server at its first start."""
     base_epoch: int = 0
     base_sequence: int = 0
-    """Where a clone's data stood: the newest epoch in them, and the sequence. Its log begins there,
-    so the rows of the epochs up to then are in the data and not in the log."""
+    """Where the data of a clone or a rewind stood: the newest epoch in them, and the sequence. The
+    log begins there, so the rows of the epochs up to then are in the data and not in the log."""
 
 
 class Directory:
@@ -162,6 +162,12 @@ class Directory:
         """The server has taken it, and its log begins after `base`."""
         mark = self.mark()
         if mark is not None and mark.pending_gtid:
+            self.note_base(base)
+
+    def note_base(self, base: Position) -> None:
+        """The data stand there, and the log begins after it."""
+        mark = self.mark()
+        if mark is not None:
             new = msgspec.structs.replace(
                 mark, pending_gtid="", base_epoch=base.epoch, base_sequence=base.sequence
             )

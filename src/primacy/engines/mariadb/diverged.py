@@ -1,8 +1,9 @@
-"""What an old primary had that the new history has not: read from its files, saved, counted.
+"""What a node has that the new history has not: read from its files, saved, counted.
 
 The server is down. Its log belongs to the new history up to the place where the two part: the
-lowest beginning of a later epoch whose own row does not stand in this log. What lies at or beyond
-that place was written by nobody whom the cluster followed.
+lowest beginning of a later epoch whose own row does not stand in this log, or what a replica wrote
+by itself after the last row that it shares. What lies at or beyond that place was written by nobody
+whom the cluster followed.
 
 Promises  Nothing is removed; what is found is saved as SQL, in plain words and as raw log files,
           and synced. Found again, it is the same folder.
@@ -12,12 +13,13 @@ import asyncio
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from primacy.engines.api import Branch, Diverged
 from primacy.engines.histories import parting
-from primacy.engines.mariadb.gtid import DOMAIN
+from primacy.engines.mariadb.errant import Author, errant
+from primacy.engines.mariadb.gtid import before
 from primacy.engines.mariadb.logs import Reading, binary_logs, read_logs, save_logs
 from primacy.engines.mariadb.notes import replace_durably
 from primacy.engines.mariadb.rewinding import obstacle
@@ -30,8 +32,6 @@ SQL_NAME = "transactions.sql"
 READABLE_NAME = "readable.sql"
 RAW_FILES_KEPT = 2
 """A cut reaches no further back: the server rotates at every start and every 256 MB."""
-ANY_SERVER = 1
-"""A start position is found by its sequence; the server id in it is not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,30 @@ async def save_diverged(
         for row in reading.epochs
     ]
     held += [each for each in within if _is_in_data(each, base)]
-    parts_at = parting(within, held, end)
+    own = _errant(settings, reading, [each for each in within if each in held])
+    found = [each for each in (own, parting(within, held, end)) if each is not None]
+    parts_at = min(found, key=lambda each: each.first_sequence, default=None)
     if parts_at is None:
         return Diverged(is_certain=reading.is_whole)
     lost = [each for each in reading.changes if each.gtid.sequence >= parts_at.first_sequence]
     if not lost:
         return Diverged(is_certain=reading.is_whole)
-    return await _save(settings, parts_at, lost, reading)
+    saved = await _save(settings, parts_at, lost, reading)
+    return replace(saved, is_errant=own is not None)
+
+
+def _errant(settings: MariaDbSettings, reading: Reading, shared: Sequence[Branch]) -> Branch | None:
+    """Where this node went on by itself in an epoch that is not its own: after the last transaction
+    that it shares. The sequence of its first may be a higher one, if another was being applied."""
+    newest = max(shared, key=lambda each: each.epoch, default=None)
+    if newest is None:
+        return None
+    author = Author(settings.node, settings.server_id)
+    own = errant(reading.transactions, author, newest.node, newest.first_sequence)
+    if not own:
+        return None
+    before_own = [each.sequence for each in reading.transactions if each.sequence < own[0].sequence]
+    return replace(newest, first_sequence=max(before_own, default=own[0].sequence - 1) + 1)
 
 
 def _is_in_data(branch: Branch, base: Position) -> bool:
@@ -89,11 +106,6 @@ async def read_from(settings: MariaDbSettings, first_sequence: int) -> Reading:
     if reading.changes or not start:
         return reading
     return await read_logs(program, files)  # The log begins after that place.
-
-
-def before(sequence: int) -> str:
-    """The position after which `sequence` comes; empty for the beginning of the log."""
-    return f"{DOMAIN}-{ANY_SERVER}-{sequence - 1}" if sequence > 1 else ""
 
 
 async def _save(

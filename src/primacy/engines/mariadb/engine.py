@@ -222,6 +222,8 @@ class MariaDbEngine:
         rewind = await self._rewinder.prepare(found)
         self._note(sealed_epoch=epoch, is_cut=True, is_torn=True)
         await self._rewinder.reverse(rewind)
+        await asyncio.to_thread(self._directory.note_base, rewind.stands_at)
+        self._needs_salvage = False
         self._note(led_epoch=Epoch(0), led_from=0, published=rewind.stands_at)
         await self._rewinder.compare(rewind, primary)
         self._note(is_torn=False)
@@ -265,7 +267,10 @@ class MariaDbEngine:
         await self._receiver.detach()
         self._needs_salvage = False
         self._note(sealed_epoch=epoch, following_epoch=Epoch(0), led_epoch=epoch, led_from=0)
-        sequence = await self._source.write_epoch_row(epoch, await self._server.status())
+        status = await self._server.status()
+        if status.errant:
+            self._tell("errant-adopted", last=str(status.errant[-1]))
+        sequence = await self._source.write_epoch_row(epoch, status)
         self._note(is_cut=False, led_from=sequence)
         self._tell("epoch-begun", epoch=epoch, first_sequence=sequence)
         return sequence
@@ -312,8 +317,8 @@ class MariaDbEngine:
             if notes.led_epoch and notes.led_from:
                 return await self._read_from_files()
             await self.start(as_primary=True)
-        if self._needs_salvage:
-            await self.salvage()
+        if self._needs_salvage and not (await self._server.status()).errant:
+            await self.salvage()  # What comes after a transaction of its own cannot be applied.
         await self._receiver.stop_receiving()
         return self._observation(await self._receiver.sealed_status())
 

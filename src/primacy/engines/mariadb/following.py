@@ -20,7 +20,7 @@ from primacy.model import Epoch, NodeId, Position
 
 HEARTBEAT_S = 0.5
 """Of an idle primary to its replicas; a quarter of `slave_net_timeout`."""
-UNTIL_POLL_S = 0.02
+UNTIL_POLL_S = 0.05
 """The server has no statement that waits for a place and for the end of both threads."""
 
 
@@ -110,6 +110,7 @@ class Follower:
             if {status.acknowledges, status.acknowledges_next} != {acknowledge}:
                 await self._switch_acknowledging(acknowledge=acknowledge)
             return Attached(status.position_of(status.received_sequence), None)
+        self._check_own(primary, status)  # What it received after that cannot be applied.
         await self._receiver.settle()
         status = await self._server.status()
         theirs = await self._check(primary, status)
@@ -119,11 +120,12 @@ class Follower:
     async def follow_until(self, primary: NodeId, gtid: str) -> None:
         """Follow without acknowledging, to exactly that transaction; both threads are down then."""
         self.refusal = None
+        clock, wanted = self._server.clock, sequence_of(gtid)
+        deadline_s = clock.now_s() + self._settings.timing.drain_s
+        await self._let_in(primary, deadline_s)
         status = await self._server.status()
         await self._check(primary, status)
         await self._point(primary, status, acknowledge=False, until=gtid)
-        clock, wanted = self._server.clock, sequence_of(gtid)
-        deadline_s = clock.now_s() + self._settings.timing.drain_s
         while True:
             status = await self._server.status()
             if sequence_of(status.replicated_text) >= wanted and are_threads_down(status.upstream):
@@ -139,6 +141,18 @@ class Follower:
                     hint="The primary is away, or writes more than this node can apply.",
                 )
             await clock.sleep(UNTIL_POLL_S)
+
+    async def _let_in(self, primary: NodeId, deadline_s: float) -> None:
+        """A node that was a member has been locked out, and is let in once it shows no error."""
+        while True:
+            try:
+                await self.history_of(primary)
+            except Unavailable:
+                if self._server.clock.now_s() >= deadline_s:
+                    raise
+                await self._server.clock.sleep(UNTIL_POLL_S)
+            else:
+                return
 
     async def history_of(self, primary: NodeId) -> History:
         """Ask the primary's server. `Unavailable` where it does not answer."""
@@ -158,6 +172,7 @@ class Follower:
             session.reset()
 
     async def _check(self, primary: NodeId, status: Status) -> History:
+        self._check_own(primary, status)
         theirs = await self.history_of(primary)
         own = status.position_of(status.applied_sequence)
         why = parting(status.epochs, own, theirs)
@@ -165,6 +180,12 @@ class Follower:
             self.refusal = Refusal(primary, f"this log is no prefix of {primary}'s: {why}")
             raise Conflict(self.refusal.why, hint="Save what is diverged, then clone this node.")
         return theirs
+
+    def _check_own(self, primary: NodeId, status: Status) -> None:
+        if status.errant:
+            why = status.errant_words
+            self.refusal = Refusal(primary, why)
+            raise Conflict(why, hint="Save what is diverged, then take it back or clone this node.")
 
     async def _point(
         self, primary: NodeId, status: Status, *, acknowledge: bool, until: str = ""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from primacy.errors import Corrupt
 
 DOMAIN = 0
+ANY_SERVER = 1
+"""A start position is found by its sequence; the server id in it is not looked at."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -46,3 +48,8 @@ def sequence_of(text: str | None) -> int:
     """The sequence of our domain in a position; 0 for an empty log."""
     last = last_of(text)
     return 0 if last is None else last.sequence
+
+
+def before(sequence: int) -> str:
+    """The position after which `sequence` comes; empty for the beginning of the log."""
+    return f"{DOMAIN}-{ANY_SERVER}-{sequence - 1}" if sequence > 1 else ""

@@ -3,7 +3,8 @@
 `read_status` blocks and belongs into a session's thread; everything after it is pure.
 
 Promises  A position never claims more than the server has: the sequence is read before the epoch
-          rows, and the epoch is that of the newest row at or below the sequence.
+          rows, and the epoch is that of the newest row at or below the sequence. What a replica
+          wrote by itself does not count.
 Assumes   The session's account may write to primacy.health and bypasses `read_only`.
 """
 
@@ -13,14 +14,16 @@ from dataclasses import dataclass
 from primacy.engines.api import Observation, Replication, Sending, ServerState
 from primacy.engines.mariadb.accounts import node_of_account
 from primacy.engines.mariadb.connection import Connection, Row, rows
+from primacy.engines.mariadb.errant import Author, errant
 from primacy.engines.mariadb.errors import DIVERGED, UPSTREAM_AWAY
-from primacy.engines.mariadb.gtid import sequence_of
+from primacy.engines.mariadb.gtid import Gtid, parse_list, sequence_of
 from primacy.engines.mariadb.notes import Notes
 from primacy.model import Epoch, Incarnation, NodeId, Position
 
 _HEALTH = "UPDATE primacy.health SET n = n + 1 WHERE id = 1"
 _POSITIONS = (
     "SELECT @@global.gtid_binlog_pos AS logged, @@global.gtid_slave_pos AS replicated,"
+    " @@global.gtid_binlog_state AS state, @@global.server_id AS server_id,"
     " @@global.read_only AS is_read_only,"
     " @@global.rpl_semi_sync_slave_enabled AS acknowledges_next"
 )
@@ -84,6 +87,9 @@ class Status:
     """gtid_binlog_pos"""
     replicated_text: str
     """gtid_slave_pos"""
+    author: Author
+    written: tuple[Gtid, ...]
+    """gtid_binlog_state: the last transaction of each server's life that stands in the log."""
     is_read_only: bool
     epochs: tuple[EpochRow, ...]
     heartbeat: int
@@ -102,9 +108,31 @@ class Status:
     """The switch: whether it will say so when it connects again, which it does by itself."""
 
     @property
+    def log_end(self) -> int:
+        """The last sequence that this server has used."""
+        return max(sequence_of(self.logged_text), sequence_of(self.replicated_text))
+
+    @property
+    def errant(self) -> tuple[Gtid, ...]:
+        """The last transactions that this server wrote by itself under another node's epoch."""
+        begun = [row for row in self.epochs if row.sequence <= self.log_end]
+        newest = max(begun, key=lambda row: row.epoch, default=None)
+        if newest is None:
+            return ()
+        found = errant(self.written, self.author, newest.node, newest.sequence)
+        return tuple(sorted(found, key=lambda each: each.sequence))
+
+    @property
+    def errant_words(self) -> str:
+        return f"{self.errant[-1]} was written on this replica itself"
+
+    @property
     def applied_sequence(self) -> int:
         """In a server's own log stands all that it wrote and all that it applied."""
-        return max(sequence_of(self.logged_text), sequence_of(self.replicated_text))
+        own = self.errant
+        if not own:
+            return self.log_end
+        return max((each.sequence for each in self.written if each not in own), default=0)
 
     @property
     def received_sequence(self) -> int:
@@ -124,8 +152,8 @@ def check_health(connection: Connection) -> None:
     rows(connection, _HEALTH)
 
 
-def read_status(connection: Connection) -> Status:
-    """Six short queries on one connection."""
+def read_status(connection: Connection, node: NodeId) -> Status:
+    """Six short queries on one connection, to the server of `node`."""
     upstream = read_upstream(connection)  # Before the own log: received is never below applied.
     positions = rows(connection, _POSITIONS)[0]
     epochs = read_epochs(connection)
@@ -137,6 +165,8 @@ def read_status(connection: Connection) -> Status:
     return Status(
         logged_text=str(positions["logged"] or ""),
         replicated_text=str(positions["replicated"] or ""),
+        author=Author.of(node, _number(positions, "server_id")),
+        written=tuple(parse_list(str(positions["state"] or ""))),
         is_read_only=bool(positions["is_read_only"]),
         epochs=epochs,
         heartbeat=_number(beats[0], "n") if beats else 0,
@@ -209,6 +239,7 @@ def observation(status: Status, known: Known) -> Observation:
         sealed_epoch=known.notes.sealed_epoch,
         following_epoch=known.notes.following_epoch,
         replication=_replication(status, known),
+        is_errant=_is_errant(status, known),
         sending=Sending(
             acks=1 if status.sends_semi_sync else 0,
             receivers=frozenset(status.receivers),
@@ -230,12 +261,14 @@ def observation(status: Status, known: Known) -> Observation:
 
 def _replication(status: Status, known: Known) -> Replication:
     upstream = status.upstream
-    errors = [each for each in (known.refusal, known.salvage_failure) if each is not None]
+    is_errant = _is_errant(status, known)
+    said = (status.errant_words if is_errant else None, known.refusal, known.salvage_failure)
+    errors = list(dict.fromkeys(each for each in said if each is not None))
     if upstream is None:
         return Replication(
             upstream=known.upstream,
             error="; ".join(errors) or None,
-            is_diverged=known.refusal is not None,
+            is_diverged=known.refusal is not None or is_errant,
         )
     is_away = upstream.io_error_code in UPSTREAM_AWAY or 2000 <= upstream.io_error_code < 3000
     if upstream.io_error_code and not is_away and upstream.io_running != "Yes":
@@ -253,8 +286,16 @@ def _replication(status: Status, known: Known) -> Replication:
         is_applying=upstream.sql_running == "Yes",
         acknowledges=_may_acknowledge(status, upstream),
         error="; ".join(errors) or None,
-        is_diverged=known.refusal is not None or (bool(errors) and bool(codes & DIVERGED)),
+        is_diverged=known.refusal is not None
+        or is_errant
+        or (bool(errors) and bool(codes & DIVERGED)),
     )
+
+
+def _is_errant(status: Status, known: Known) -> bool:
+    """A node that leads writes for itself: its own epoch row is in its log a moment before it is
+    in its tables."""
+    return bool(status.errant) and not known.notes.led_epoch
 
 
 def _may_acknowledge(status: Status, upstream: Upstream) -> bool:

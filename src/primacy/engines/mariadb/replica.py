@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from primacy.engines.mariadb.accounts import MAINTENANCE, client_file, login
 from primacy.engines.mariadb.connection import Connection, integer, rows
-from primacy.engines.mariadb.gtid import sequence_of
+from primacy.engines.mariadb.gtid import before, sequence_of
 from primacy.engines.mariadb.logs import Reading, read_logs, relay_logs, replay
 from primacy.engines.mariadb.notes import replace_durably
 from primacy.engines.mariadb.observe import Status, Upstream, read_upstream
@@ -61,13 +61,15 @@ class Receiver:
     async def sealed_status(self) -> Status:
         """After `stop_receiving`: with every epoch row that was received, applied or not."""
         status = await self._server.status()
-        if status.received_sequence == status.applied_sequence:
+        if status.received_sequence == status.applied_sequence and not status.errant:
             return status
         await self._wait_applied(status, within_s=SEAL_DRAIN_S)
         status = await self._server.status()
-        if status.received_sequence == status.applied_sequence:
+        if status.received_sequence == status.applied_sequence and not status.errant:
             return status
         reading = await self.read_unapplied(status)
+        if status.errant and are_threads_down(status.upstream):  # The server has forgotten it.
+            status = _with_received(status, reading)
         known = {row.epoch for row in status.epochs}
         new = tuple(row for row in reading.epochs if row.epoch not in known)
         return replace(status, epochs=status.epochs + new)
@@ -143,8 +145,11 @@ class Receiver:
         return (await self._server.status()).applied_sequence >= sequence
 
     async def adopt_own_log(self) -> None:
-        """Both threads down: what stands in the own log counts as replicated."""
+        """Both threads down: what stands in the own log counts as replicated, unless this server
+        wrote it by itself."""
         status = await self._server.status()
+        if status.errant:
+            return
         if sequence_of(status.logged_text) > sequence_of(status.replicated_text):
             await self._server.execute(f"SET GLOBAL gtid_slave_pos = '{status.logged_text}'")
 
@@ -203,8 +208,18 @@ def are_threads_down(upstream: Upstream | None) -> bool:
 
 
 def _applied_text(status: Status) -> str:
+    if status.errant:
+        return before(status.applied_sequence + 1)
     is_own_ahead = sequence_of(status.logged_text) > sequence_of(status.replicated_text)
     return status.logged_text if is_own_ahead else status.replicated_text
+
+
+def _with_received(status: Status, reading: Reading) -> Status:
+    """What stands in the relay log was received, although it is not applied."""
+    if status.upstream is None or reading.last_sequence <= status.received_sequence:
+        return status
+    received = str(max(reading.transactions, key=lambda each: each.sequence))
+    return replace(status, upstream=replace(status.upstream, received_text=received))
 
 
 def _stop_receiver(connection: Connection) -> None:

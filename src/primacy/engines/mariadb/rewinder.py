@@ -6,8 +6,9 @@ from primacy.engines.api import Diverged
 from primacy.engines.mariadb.accounts import MAINTENANCE, login
 from primacy.engines.mariadb.clone import ask_checksums
 from primacy.engines.mariadb.connection import Connection, Session, Target
-from primacy.engines.mariadb.diverged import before, read_from
+from primacy.engines.mariadb.diverged import read_from
 from primacy.engines.mariadb.following import Follower
+from primacy.engines.mariadb.gtid import before
 from primacy.engines.mariadb.logs import binary_logs, undo
 from primacy.engines.mariadb.replica import Receiver, are_threads_down
 from primacy.engines.mariadb.rewinding import (

@@ -28,6 +28,7 @@ class LocalServer:
 
     def __init__(self, settings: MariaDbSettings, clock: Clock) -> None:
         self._timing = settings.timing
+        self._node = settings.node
         self.clock = clock
         login_ = login(settings.cluster_secret, ADMIN)
 
@@ -63,7 +64,7 @@ class LocalServer:
             def ask(connection: Connection) -> Status:
                 if is_write_due:
                     check_health(connection)
-                return read_status(connection)
+                return read_status(connection, self._node)
 
             status = await self._observing.run(ask, within_s=self._timing.health_s)
             if is_write_due:
@@ -72,7 +73,11 @@ class LocalServer:
 
     async def status(self) -> Status:
         """The status alone, in the order of the commands."""
-        return await self._commanding.run(read_status, within_s=self._timing.command_s)
+
+        def ask(connection: Connection) -> Status:
+            return read_status(connection, self._node)
+
+        return await self._commanding.run(ask, within_s=self._timing.command_s)
 
     async def run(self, ask: Ask[T], *, within_s: float | None = None) -> T:
         """One step of a command."""

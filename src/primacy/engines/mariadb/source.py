@@ -47,7 +47,7 @@ class Source:
     async def write_epoch_row(self, epoch: Epoch, status: Status) -> int:
         """The row carries its own sequence, which the statement demands: the server refuses it
         if anything was written in between."""
-        sequence = status.applied_sequence + 1
+        sequence = status.log_end + 1
         node = self._settings.node
 
         def ask(connection: Connection) -> int:

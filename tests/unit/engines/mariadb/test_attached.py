@@ -2,6 +2,7 @@
 
 import pytest
 
+from primacy.engines.mariadb.errant import Author
 from primacy.engines.mariadb.notes import Notes
 from primacy.engines.mariadb.observe import Known, Status, Upstream, observation
 from primacy.model import Incarnation, NodeId
@@ -25,6 +26,8 @@ def seen_with(io_running: str, *, io_error_code: int = 0) -> NodeId | None:
     status = Status(
         logged_text="0-1-10",
         replicated_text="0-1-10",
+        author=Author(NodeId("b"), 2),
+        written=(),
         is_read_only=True,
         epochs=(),
         heartbeat=0,

@@ -6,8 +6,7 @@ import pytest
 
 from primacy.engines.api import Branch
 from primacy.engines.histories import parting
-from primacy.engines.mariadb.diverged import before
-from primacy.engines.mariadb.gtid import Gtid
+from primacy.engines.mariadb.gtid import Gtid, before
 from primacy.engines.mariadb.logs import Reading
 from primacy.engines.mariadb.observe import EpochRow
 from primacy.engines.mariadb.readable import Readable
