@@ -1,0 +1,1 @@
+"""SQLite, replicated by primacy's own log."""
