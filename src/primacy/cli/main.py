@@ -18,6 +18,7 @@ from primacy.cli import (
     hold,
     init,
     kv,
+    log,
     past,
     processes,
     reinit,
@@ -64,6 +65,7 @@ def application() -> typer.Typer:
     app.command()(report.report)
     app.add_typer(configuring.app, name="config")
     app.add_typer(kv.app, name="kv")
+    app.add_typer(log.app, name="log")
     app.command()(hold.lock)
     app.command()(hold.elect)
     app.command()(processes.demo)

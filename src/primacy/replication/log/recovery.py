@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from primacy.errors import Conflict
+from primacy.errors import Conflict, Corrupt
 from primacy.replication.log.offsets import SparseIndex
 from primacy.replication.log.record import (
     HEADER_BYTES,
@@ -91,27 +91,29 @@ class Scanned:
                 return
             self.end_offset = offset
 
+    def raise_damage(self, *, is_last: bool) -> None:
+        """`Corrupt` for what no crash leaves."""
+        damage = self.damage
+        if damage is not None and not (is_last and damage.is_torn_tail):
+            raise corrupt(
+                self.path,
+                damage.offset,
+                f"{damage.what}, and all before offset {damage.durable_offset} had been durable",
+            )
+
     def _take(self, offset: int, header: Header) -> None:
         try:
             self.end = follow(header, self._data, offset, after=self.end)
-        except Conflict as error:
+            if header.kind is Kind.EPOCH:
+                start = epoch_start(self._data[offset + HEADER_BYTES : offset + header.length])
+                self.starts.append(Span(header.epoch, start.node, header.index))
+        except (Conflict, Corrupt) as error:
             raise corrupt(self.path, offset, error.what) from error
         self.index.add(header.index, offset)
-        if header.kind is Kind.EPOCH:
-            start = epoch_start(self._data[offset + HEADER_BYTES : offset + header.length])
-            self.starts.append(Span(header.epoch, start.node, header.index))
 
     def _found_damage(self, offset: int, what: str) -> None:
         by_marks = durable_by_marks(self._data, offset, self.head.salt)
         self.damage = Damage(offset, what, max(by_marks, self.durable_offset))
-
-
-def scan(path: Path, head: Head) -> Scanned:
-    """The whole file. Blocks: about a second for a file of the usual size."""
-    scanned = Scanned(path, head, path.read_bytes())
-    for _ in scanned.records():
-        pass
-    return scanned
 
 
 def recover_last(path: Path, head: Head, events: Sink) -> tuple[int, Scanned]:
@@ -120,13 +122,7 @@ def recover_last(path: Path, head: Head, events: Sink) -> tuple[int, Scanned]:
     scanned = Scanned(path, head, data)
     for _ in scanned.records():
         pass
-    damage = scanned.damage
-    if damage is not None and not damage.is_torn_tail:
-        raise corrupt(
-            path,
-            damage.offset,
-            f"{damage.what}, and all before offset {damage.durable_offset} had been durable",
-        )
+    scanned.raise_damage(is_last=True)
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         if scanned.end_offset < len(data):
@@ -140,6 +136,7 @@ def recover_last(path: Path, head: Head, events: Sink) -> tuple[int, Scanned]:
     except BaseException:
         os.close(fd)
         raise
+    damage = scanned.damage
     if damage is not None:
         fields: dict[str, Value] = {
             "file": str(path),
