@@ -174,6 +174,51 @@ def test_an_old_primary_that_missed_two_epochs_parts_at_the_first(trio: Trio) ->
     run(story())
 
 
+def spoil(data: Path, *, but_the_last: int) -> None:
+    """Whoever reads these files now fails."""
+    for path in sorted(data.glob("binlog.0*"))[:-but_the_last]:
+        path.write_bytes(b"no binary log" * 1000)
+
+
+def test_files_before_what_is_known_to_be_shared_are_not_read(trio: Trio) -> None:
+    """Neither of an old primary with a tail of its own, nor of a replica that only stopped."""
+
+    async def story() -> None:
+        async with trio:
+            await trio.up(acks=0)
+            for number in range(1, 4):
+                await trio[A].app(f"INSERT INTO shop.t VALUES ({number}, {number})")
+                for node in (A, B):
+                    await trio.caught_up(A, node)
+                    await trio[node].sql("FLUSH BINARY LOGS")
+            await trio.caught_up(A, B, C)
+            await trio[A].app("INSERT INTO shop.t VALUES (4, 4)")
+            await trio.caught_up(A, B, C)
+            for node in (B, C):
+                await trio[node].engine.seal(Epoch(2))
+            await trio[A].app("INSERT INTO shop.t VALUES (7, 7)")
+            await trio[A].sql("FLUSH BINARY LOGS")
+            await trio[A].app("INSERT INTO shop.t VALUES (8, 8)")
+            await trio[A].engine.kill()
+            second = await trio.lead(B, 2, C, acks=0)
+            branches = [
+                Branch(epoch=Epoch(1), node=A, first_sequence=1),
+                Branch(epoch=Epoch(2), node=B, first_sequence=second),
+            ]
+            spoil(trio[A].settings.layout.data, but_the_last=2)
+            found = await trio[A].engine.save_diverged(branches)
+            assert (found.count, found.parts_at, found.is_certain) == (2, second, True)
+            assert "VALUES (7, 7)" in (Path(found.path).parent / "readable.sql").read_text()
+
+            await trio[B].app("INSERT INTO shop.t VALUES (5, 5)")
+            await trio[B].engine.observe()
+            await trio[B].engine.kill()
+            spoil(trio[B].settings.layout.data, but_the_last=1)
+            assert await trio[B].engine.save_diverged(branches) == Diverged()
+
+    run(story())
+
+
 def test_a_replica_gives_a_clone_that_stands_where_it_stood(trio: Trio) -> None:
     async def story() -> None:
         async with trio, AsyncExitStack() as doors:

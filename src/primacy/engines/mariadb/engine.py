@@ -24,7 +24,7 @@ from primacy.engines.api import (
 )
 from primacy.engines.mariadb.clone import CloneDoor, fetch
 from primacy.engines.mariadb.directory import Directory
-from primacy.engines.mariadb.diverged import log_end, save_diverged
+from primacy.engines.mariadb.diverged import Remembered, branch_of, log_end, save_diverged
 from primacy.engines.mariadb.following import Follower
 from primacy.engines.mariadb.gtid import sequence_of
 from primacy.engines.mariadb.lifecycle import Lifecycle
@@ -118,7 +118,15 @@ class MariaDbEngine:
                 return self._silent(ServerState.STOPPED, "the server is starting")
             return self._silent(ServerState.HUNG, error.what)
         self._answered_at_s = self._clock.now_s()
-        return self._observation(status)
+        seen = self._observation(status)
+        self._remember(status, seen)
+        return seen
+
+    def _remember(self, status: Status, seen: Observation) -> None:
+        """What spares reading the whole log once the server is down. Once in an epoch."""
+        newest = status.newest_row
+        row = None if newest is None else branch_of(newest)
+        self._note(row=row, is_written_on=seen.is_errant)
 
     # -- life of the server
 
@@ -208,7 +216,11 @@ class MariaDbEngine:
     async def save_diverged(self, branches: Sequence[Branch]) -> Diverged:
         if self._process.is_alive():
             raise Conflict("the server runs", hint="Its logs are read while it is down.")
-        found = await save_diverged(self._settings, branches, self._directory.base)
+        notes = self._notes.notes
+        known = Remembered(
+            base=self._directory.base, row=notes.row, is_written_on=notes.is_written_on
+        )
+        found = await save_diverged(self._settings, branches, known)
         self._tell("diverged-saved", epoch=found.epoch, count=found.count, path=found.path)
         return found
 
@@ -224,7 +236,13 @@ class MariaDbEngine:
         await self._rewinder.reverse(rewind)
         await asyncio.to_thread(self._directory.note_base, rewind.stands_at)
         self._needs_salvage = False
-        self._note(led_epoch=Epoch(0), led_from=0, published=rewind.stands_at)
+        self._note(
+            led_epoch=Epoch(0),
+            led_from=0,
+            published=rewind.stands_at,
+            row=None,
+            is_written_on=False,
+        )
         await self._rewinder.compare(rewind, primary)
         self._note(is_torn=False)
         self._tell("rewound", count=found.count, tables=len(rewind.tables))
@@ -327,15 +345,17 @@ class MariaDbEngine:
         nobody acknowledged. All of its last epoch is its own."""
         notes = self._notes.notes
         end = await log_end(self._settings)
-        if end.sequence < notes.led_from:
+        if end.last_sequence < notes.led_from:
             raise Unavailable(
-                f"the log ends at {end.sequence}, before its epoch {notes.led_epoch} began at"
+                f"the log ends at {end.last_sequence}, before its epoch {notes.led_epoch} began at"
                 f" {notes.led_from}",
                 hint="Binary logs are missing. Clone this node.",
             )
-        position = Position(notes.led_epoch, end.sequence)
+        position = Position(notes.led_epoch, end.last_sequence)
         seen = self._silent(ServerState.STOPPED, "an old primary; read from its files")
-        return replace(seen, received=position, applied=position, position_text=end.text)
+        return replace(
+            seen, received=position, applied=position, position_text=str(end.transactions[-1])
+        )
 
     async def _answers(self) -> bool:
         if self._life.is_starting:
@@ -387,6 +407,7 @@ class MariaDbEngine:
             following_epoch=notes.following_epoch,
             is_cut=notes.is_cut,
             is_torn=notes.is_torn,
+            is_errant=notes.is_written_on,
             has_old_data=self._directory.has_old_data,
             detail=why,
         )

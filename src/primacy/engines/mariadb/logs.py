@@ -4,12 +4,13 @@ Promises  What is read was complete: a transaction without its end is not report
 Assumes   The agent may read the server's files: it is root, or runs as the same user.
 """
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from primacy.engines.mariadb.gtid import Gtid
+from primacy.engines.mariadb.gtid import DOMAIN, Gtid, parse
 from primacy.engines.mariadb.observe import EpochRow
 from primacy.engines.mariadb.orphans import Orphans
 from primacy.engines.mariadb.programs import Program, running
@@ -18,6 +19,8 @@ from primacy.engines.mariadb.scanning import Change, Scan
 
 CHUNK_BYTES = 64 * 1024
 """Read at once: a millisecond of work for the event loop."""
+WITHOUT_ROWS = ["--base64-output=decode-rows", "--skip-annotate-row-events"]
+_GTID = re.compile(rb"\d+-\d+-\d+")
 NO_BINARY_LOG = b"SET SESSION sql_log_bin = 0;\n"
 
 
@@ -55,9 +58,36 @@ def relay_logs(data: Path) -> list[Path]:
     return sorted(each for each in data.glob("relay.[0-9]*") if each.suffix[1:].isdigit())
 
 
-async def read_logs(program: str, files: list[Path], *, start: str = "") -> Reading:
-    """Read files from the GTID position `start` (exclusive) to their end."""
-    return await _read(program, files, start, None, None)
+async def read_logs(
+    program: str, files: list[Path], *, start: str = "", has_rows: bool = True
+) -> Reading:
+    """Read files from the GTID position `start` (exclusive) to their end. Without rows it is a
+    fraction of the work, and changes have no tables."""
+    if not files:
+        return Reading()
+    return await _read(_binlog(program, files, start, has_rows=has_rows), None, None)
+
+
+async def ends_before(program: str, path: Path) -> int:
+    """The last sequence of our domain before this file, by the list at its head: no more of the
+    file is read. 0 where the log begins here, or has no such list."""
+    said = b""
+    async with running(_binlog(program, [path], "", has_rows=False), has_output=True) as source:
+        async for line in _lines(source):
+            if said or b"\tGtid list [" in line:
+                said += line
+            if said.endswith(b"]"):
+                break
+    found = [parse(each.decode()) for each in _GTID.findall(said)]
+    return max((each.sequence for each in found if each.domain == DOMAIN), default=0)
+
+
+async def files_from(program: str, files: list[Path], first_sequence: int) -> list[Path]:
+    """The newest of `files` (in order) that hold everything from one sequence on."""
+    for place in range(len(files) - 1, 0, -1):
+        if await ends_before(program, files[place]) < first_sequence:
+            return files[place:]
+    return files
 
 
 async def save_logs(
@@ -65,16 +95,12 @@ async def save_logs(
 ) -> Reading:
     """As `read_logs`. The SQL that replays them is written, and what it does in plain words."""
     with replayable.open("wb") as raw, readable.open("wb") as plain:
-        return await _read(program, files, start, raw, plain)
+        return await _read(_binlog(program, files, start), raw, plain)
 
 
-async def _read(
-    program: str, files: list[Path], start: str, raw: BinaryIO | None, plain: BinaryIO | None
-) -> Reading:
-    if not files:
-        return Reading()
+async def _read(argv: list[str], raw: BinaryIO | None, plain: BinaryIO | None) -> Reading:
     scan, told = Scan(), Readable()
-    async with running(_binlog(program, files, start), has_output=True) as source:
+    async with running(argv, has_output=True) as source:
         async for line in _lines(source):
             scan.feed(line)
             if raw is not None:
@@ -134,6 +160,7 @@ async def _lines(source: Program) -> AsyncIterator[bytes]:
         yield rest
 
 
-def _binlog(program: str, files: list[Path], start: str) -> list[str]:
+def _binlog(program: str, files: list[Path], start: str, *, has_rows: bool = True) -> list[str]:
     position = [f"--start-position={start}"] if start else []
-    return [program, "--no-defaults", "--verbose", *position, *[str(each) for each in files]]
+    shown = ["--verbose"] if has_rows else WITHOUT_ROWS
+    return [program, "--no-defaults", *shown, *position, *[str(each) for each in files]]

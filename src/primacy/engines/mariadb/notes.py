@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from primacy.engines.api import Branch
 from primacy.errors import Corrupt
 from primacy.model import ORIGIN, Epoch, Position
 from primacy.runtime.files import PRIVATE, replace_file
@@ -35,6 +36,10 @@ class Notes(msgspec.Struct, frozen=True, kw_only=True):
     """A rewind has begun and not ended: these data are of no use, and are cloned anew."""
     published: Position = ORIGIN
     """How far this node has said that its log goes. It neither seals nor acknowledges below."""
+    row: Branch | None = None
+    """The newest epoch row that was seen in the tables: the log need not be read from before it."""
+    is_written_on: bool = False
+    """As a replica it has shown transactions of its own."""
     starts: int = 0
     """How often a server was started here; outlives the data, as `sealed_epoch` does."""
 

@@ -113,10 +113,15 @@ class Status:
         return max(sequence_of(self.logged_text), sequence_of(self.replicated_text))
 
     @property
+    def newest_row(self) -> EpochRow | None:
+        """Of those that stand in the log; one may have been written since it was read."""
+        begun = [row for row in self.epochs if row.sequence <= self.log_end]
+        return max(begun, key=lambda row: row.epoch, default=None)
+
+    @property
     def errant(self) -> tuple[Gtid, ...]:
         """The last transactions that this server wrote by itself under another node's epoch."""
-        begun = [row for row in self.epochs if row.sequence <= self.log_end]
-        newest = max(begun, key=lambda row: row.epoch, default=None)
+        newest = self.newest_row
         if newest is None:
             return ()
         found = errant(self.written, self.author, newest.node, newest.sequence)
