@@ -179,17 +179,6 @@ def test_a_frozen_replica_seals_after_all(trio: Trio) -> None:
     run(story())
 
 
-def test_a_seal_does_not_wait_for_a_frozen_primary(trio: Trio) -> None:
-    async def story() -> None:
-        async with trio:
-            await trio.up()
-            trio[A].signal_server(signal.SIGSTOP)
-            async with asyncio.timeout(1.5):
-                await trio[B].engine.seal(Epoch(2))
-
-    run(story())
-
-
 def test_a_sealed_node_refuses_the_old_primary(trio: Trio) -> None:
     async def story() -> None:
         async with trio:

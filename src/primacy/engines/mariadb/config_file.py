@@ -77,7 +77,7 @@ def _replication(settings: MariaDbSettings) -> list[tuple[str, str, str]]:
         ("rpl_semi_sync_master_wait_point", "AFTER_SYNC", "no row is seen before it is held"),
         ("rpl_semi_sync_master_timeout", str(NEVER_MS), "only the agent degrades, on record"),
         ("rpl_semi_sync_master_wait_no_slave", "ON", "no replica: wait, do not pretend"),
-        ("rpl_semi_sync_slave_kill_conn_timeout", "1", "a dead primary must not hold a seal"),
+        ("rpl_semi_sync_slave_kill_conn_timeout", "1", "the least: a seal cuts it sooner"),
     ]
 
 

@@ -13,6 +13,8 @@ from primacy.clock import Clock
 from primacy.engines.guarding import Guarded, attach, guard_spec, start_guard
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.errors import Conflict, Rejected
+from primacy.model import Address
+from primacy.runtime.outgoing import cut_outgoing
 
 SEARCH_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 """Debian keeps the server in a folder that is not on everybody's path."""
@@ -73,6 +75,13 @@ class ServerProcess:
         """SIGTERM to the server: a clean stop."""
         if self._guarded is not None and self.is_alive():
             self._guarded.database.kill(signal.SIGTERM)
+
+    def cut_outgoing(self, to: Address) -> int:
+        """Shut down what the server has opened to that address. Blocks for milliseconds. `OSError`
+        where this process may not."""
+        if self._guarded is None or not self.is_alive():
+            return 0
+        return cut_outgoing(self._guarded.database, to, own_port=self._settings.port)
 
     def let_go(self) -> None:
         """The agent leaves; guard and server stay."""

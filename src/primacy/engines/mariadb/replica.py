@@ -3,7 +3,8 @@
 What was acknowledged may stand in the relay log alone, and the server throws its relay log away
 when a thread is started while both are stopped, or when it is pointed elsewhere. So here:
 
-- receiving stops while the applier runs, never the other way round;
+- receiving stops while the applier runs, never the other way round; where the primary is silent,
+  the receiver is woken from its wait for it, and has stopped only when the server says so;
 - both threads down with an unapplied relay log: `salvage` reads it as files, before any start;
 - nothing is re-pointed or reset before all that was received is applied.
 
@@ -19,13 +20,22 @@ from primacy.engines.mariadb.gtid import before, sequence_of
 from primacy.engines.mariadb.logs import Reading, read_logs, relay_logs, replay
 from primacy.engines.mariadb.notes import replace_durably
 from primacy.engines.mariadb.observe import Status, Upstream, read_upstream
+from primacy.engines.mariadb.process import ServerProcess
 from primacy.engines.mariadb.server import LocalServer
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.errors import Conflict, Unavailable
+from primacy.model import Address
+from primacy.telemetry import Event, Sink, Value
 
 STOP_PATIENCE_S = 0.01
 """A receiver that has something to read stops at once. One whose primary is quiet or frozen stops
 at its network timeout; killing its thread ends the read."""
+FAREWELL_PATIENCE_S = 0.05
+"""A receiver that acknowledged then opens another connection, to tell its primary to end the one it
+had. A primary that lives has answered by then, and one that has died refuses at once."""
+CUT_EVERY_S = 0.01
+CUTS_MAX = 150
+"""By then the server has given that up by itself (`rpl_semi_sync_slave_kill_conn_timeout`)."""
 WAIT_STEP_S = 0.5
 """Of waiting for the applier: between the steps its errors are looked at."""
 SEAL_DRAIN_S = 0.2
@@ -35,9 +45,13 @@ SEAL_DRAIN_S = 0.2
 class Receiver:
     """The replication threads of this node's server."""
 
-    def __init__(self, settings: MariaDbSettings, server: LocalServer) -> None:
+    def __init__(
+        self, settings: MariaDbSettings, server: LocalServer, process: ServerProcess, tell: Sink
+    ) -> None:
         self._settings = settings
         self._server = server
+        self._process = process
+        self._tell = tell
 
     async def stop_receiving(self) -> None:
         """The IO thread ends; the SQL thread runs on, so that the relay log is kept."""
@@ -47,10 +61,25 @@ class Receiver:
         if upstream.is_sql_stopped:
             await self._server.execute("START SLAVE SQL_THREAD")  # Keeps the relay log in use.
         stopping = self._server.begin(_stop_receiver)
-        done, _ = await asyncio.wait([stopping], timeout=STOP_PATIENCE_S)
-        if not done:
+        if not await _ends(stopping, within_s=STOP_PATIENCE_S):
             await self._kill_receiver()
+            if not await _ends(stopping, within_s=FAREWELL_PATIENCE_S):
+                await self._cut_receiver(stopping, Address(upstream.host, upstream.port))
         await self._server.end(stopping)
+
+    async def _cut_receiver(self, stopping: "asyncio.Future[None]", upstream: Address) -> None:
+        """The thread reads and acknowledges nothing more, and waits for a host that says nothing.
+        It has not ended before the server says so: this only wakes it, as its timeout would."""
+        names: dict[str, Value] = {"node": self._settings.node, "upstream": str(upstream)}
+        try:
+            for _ in range(CUTS_MAX):
+                await asyncio.to_thread(self._process.cut_outgoing, upstream)
+                if await _ends(stopping, within_s=CUT_EVERY_S):
+                    self._tell(Event("receiver-cut", names))
+                    return
+        except OSError as error:
+            reason = error.strerror or str(error)
+            self._tell(Event("receiver-not-cut", {**names, "reason": reason}))
 
     async def _kill_receiver(self) -> None:
         try:
@@ -220,6 +249,11 @@ def _with_received(status: Status, reading: Reading) -> Status:
         return status
     received = str(max(reading.transactions, key=lambda each: each.sequence))
     return replace(status, upstream=replace(status.upstream, received_text=received))
+
+
+async def _ends(answer: "asyncio.Future[None]", *, within_s: float) -> bool:
+    done, _ = await asyncio.wait([answer], timeout=within_s)
+    return bool(done)
 
 
 def _stop_receiver(connection: Connection) -> None:
