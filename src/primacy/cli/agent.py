@@ -122,11 +122,11 @@ async def _node(parts: Parts, life: Life) -> None:
     counted, window = Counted(parts.events), Window()
     parts = replace(parts, events=counted)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-        server = store_server(parts)
-        tasks.create_task(_keep_store(server, parts), name="store")
         store = await stack.enter_async_context(
             store_client(parts.config, parts.clock, near=parts.node)
         )
+        server = store_server(parts, on_leader=store.led_by)
+        tasks.create_task(_keep_store(server, parts), name="store")
         files = ConfigKeeper(
             parts.path, parts.node, life.name, store=store, clock=parts.clock, events=parts.events
         )

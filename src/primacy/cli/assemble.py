@@ -119,7 +119,7 @@ def _networks_of(host: str) -> list[str]:
     return [f"{each}/{each.max_prefixlen}" for each in sorted(addresses, key=str)]
 
 
-def store_server(parts: Parts) -> StoreServer:
+def store_server(parts: Parts, *, on_leader: Callable[[NodeId], None]) -> StoreServer:
     config, node = parts.config, parts.node
     settings = StoreSettings(
         cluster=config.cluster.name,
@@ -129,7 +129,9 @@ def store_server(parts: Parts) -> StoreServer:
         directory=config.state_dir(node) / "store",
         timing=Timing.for_lease(config.lease_ttl_s),
     )
-    return StoreServer(settings, clock=parts.clock, chance=chance(), events=parts.events)
+    return StoreServer(
+        settings, clock=parts.clock, chance=chance(), events=parts.events, on_leader=on_leader
+    )
 
 
 def router_of(parts: Parts, store: Store) -> Router:

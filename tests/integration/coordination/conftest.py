@@ -31,6 +31,8 @@ class Cluster:
         self.peers = dict(zip(self.nodes, free_addresses(3), strict=True))
         self.doors = dict(zip(self.nodes, free_addresses(3), strict=True))
         self.events: list[tuple[NodeId, Event]] = []
+        self.followed: dict[NodeId, NodeId] = {}
+        """Whom each member was last heard to follow."""
         self.servers: dict[NodeId, StoreServer] = {}
         self._running: dict[NodeId, asyncio.Task[None]] = {}
         self._tasks = asyncio.TaskGroup()
@@ -60,6 +62,7 @@ class Cluster:
             clock=CLOCK,
             chance=random.Random(node),
             events=lambda event: self.events.append((node, event)),
+            on_leader=lambda leader: self.followed.update({node: leader}),
         )
         self.servers[node] = server
         self._running[node] = self._tasks.create_task(server.run())

@@ -126,6 +126,48 @@ def test_a_lone_member_serves_old_reads_and_its_status_and_nothing_else(cluster:
     run(scenario())
 
 
+class Silent(asyncio.Protocol):
+    """A member that hears and says nothing."""
+
+    def __init__(self, asked: asyncio.Event) -> None:
+        self._asked = asked
+
+    def data_received(self, _: bytes) -> None:
+        self._asked.set()
+
+
+def test_who_waits_for_a_silent_member_is_answered_by_the_leader_that_another_names(
+    cluster: Any,
+) -> None:
+    """Nothing but the word of the member on this host ends the wait here."""
+
+    async def scenario() -> None:
+        async with cluster.running():
+            leader = await cluster.leader()
+            while set(cluster.followed.items()) != {(node, leader) for node in cluster.nodes}:
+                await asyncio.sleep(0.01)
+            silent, asked = NodeId("silent"), asyncio.Event()
+            loop = asyncio.get_running_loop()
+            door = await loop.create_server(lambda: Silent(asked), "127.0.0.1", 0)
+            doors = {
+                silent: Address("127.0.0.1", door.sockets[0].getsockname()[1]),
+                leader: cluster.doors[leader],
+            }
+            patient = StoreClient(
+                doors, SystemClock(), random.Random(1), within_s=WITHIN_S, attempt_s=WITHIN_S
+            )
+            async with door, patient:
+                patient.led_by(silent)
+                writing = asyncio.create_task(patient.txn(put("k")))
+                await asked.wait()
+                patient.led_by(NodeId("nobody knows it"))
+                patient.led_by(leader)
+                await writing
+                assert (await patient.range("k")).items
+
+    run(scenario())
+
+
 def test_a_kept_lease_survives_the_death_of_the_stores_leader(cluster: Any) -> None:
     async def scenario() -> None:
         async with cluster.running(), cluster.client() as client:

@@ -21,6 +21,7 @@ async def one_way(stage: Stage, primary: NodeId) -> None:
     _, back = _links(stage, primary)
     await _cut(stage, back, f"{primary} is heard and does not hear")
     await stage.healed()
+    await stage.calm()
     next_primary = stage.scene.primary or primary
     out, _ = _links(stage, next_primary)
     await _cut(stage, out, f"{next_primary} hears and is not heard")

@@ -165,6 +165,17 @@ class StoreClient:
             connection.close()
         self._connections.clear()
 
+    def led_by(self, leader: NodeId) -> None:
+        """Told by somebody who knows, such as the member on this host. What waits for another
+        member's answer is asked again there: the one before may be silent for good."""
+        before = self._leader
+        if leader == before or leader not in self._addresses:
+            return
+        self._leader = leader
+        connection = self._connections.pop(before, None)
+        if connection is not None:
+            connection.close()
+
     # ---- reads -----------------------------------------------------------------------------
 
     async def range(
@@ -368,7 +379,12 @@ class StoreClient:
         async with self._connecting[node]:
             connection = self._connections.get(node)
             if connection is None or connection.is_lost:
-                connection = await connected(self._addresses[node], within_s=CONNECT_S)
+                within_s = min(CONNECT_S, self._attempt_s)
+                was_leader = node == self._leader
+                connection = await connected(self._addresses[node], within_s=within_s)
+                if was_leader and node != self._leader:  # See `led_by`.
+                    connection.close()
+                    raise Unavailable(f"{node} no longer leads the store", hint="Ask the leader.")
                 self._connections[node] = connection
             return connection
 

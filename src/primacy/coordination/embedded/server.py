@@ -9,7 +9,7 @@ Assumes   Its directory belongs to this node alone; the others' addresses are th
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,14 +69,26 @@ class StoreSettings:
     """The same on all members; lower than the default only in tests."""
 
 
+def ignore_leader(_: NodeId) -> None:
+    """Nobody asks this member who leads."""
+
+
 class StoreServer:
     """`run()` in a task of the owner. `member` is there to look at once `is_open` is set."""
 
     def __init__(
-        self, settings: StoreSettings, *, clock: Clock, chance: random.Random, events: Sink
+        self,
+        settings: StoreSettings,
+        *,
+        clock: Clock,
+        chance: random.Random,
+        events: Sink,
+        on_leader: Callable[[NodeId], None] = ignore_leader,
     ) -> None:
-        """`chance` spreads elections and reconnects; safety does not rest on it."""
+        """`chance` spreads elections and reconnects; safety does not rest on it. `on_leader` hears
+        at once whom this member follows, itself included."""
         self._settings = settings
+        self._on_leader = on_leader
         self._clock = clock
         self._chance = chance
         self._events = events
@@ -190,6 +202,8 @@ class StoreServer:
                 self._opened_door.on_replaced()
             case LeaderChanged(leader, term):
                 self._events(Event("store-leader", {"leader": leader, "term": term}))
+                if leader is not None:
+                    self._on_leader(leader)
             case Excluded(by, reason):
                 self._events(Event("store-excluded", {"by": by, "reason": reason}))
             case SnapshotDue():
