@@ -70,6 +70,9 @@ soak-faults: install system  ## every fault ROUNDS times, then 100 random ones a
 	$(BIN)/python benchmarks/failover.py --rounds $(ROUNDS) --profile fast $(ARGS)
 	$(BIN)/primacy demo --fault random --rounds 100 --seed $(SEED) $(ARGS)
 
+soak-sqlite: install  ## 100,000 random statements in each logging mode (SEED=1), by hand
+	$(BIN)/python -m tests.unit.engines.sqlite.storage.random_sql --statements 100000 --seed $(SEED)
+
 mutants: install  ## plant each known bug and see the simulator find it
 	$(BIN)/python -m tests.sim.mutants $(ARGS)
 
@@ -93,4 +96,4 @@ lock: install  ## pin the dependencies of pyproject.toml again, with hashes
 		--group dev pyproject.toml -o requirements.lock
 
 .PHONY: help install system check lint types layers unit conformance integration spec spec-soak sim \
-	test soak soak-faults mutants demo bench golden fix lock
+	test soak soak-faults soak-sqlite mutants demo bench golden fix lock

@@ -1,0 +1,313 @@
+"""A replica's side: the log's records become rows again, in groups of one COMMIT.
+
+Promises  What it applies is what the primary had: each row is found, once, with the old values
+          that the record has; each schema and each repeated statement is compared. Anything else
+          raises (`ApplyFailed`), and then the file is as it was before the group. The position row
+          is in the same commit as the data. Records at or below the position are passed over.
+Assumes   One thread; nobody else writes to the file.
+Does not  Fire triggers or foreign keys for rows: their work stands in the log. Use virtual tables:
+          it writes their shadow tables, so a connection that did use one has a stale copy of it.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import apsw
+
+from primacy.engines.sqlite.storage import counters, position
+from primacy.engines.sqlite.storage.connection import (
+    VALUE_BYTES_MAX,
+    StorageSettings,
+    open_applier,
+)
+from primacy.engines.sqlite.storage.failures import (
+    RECLONE,
+    ApplyFailed,
+    MissingRow,
+    RowDiffers,
+    RowExists,
+    SchemaMismatch,
+    StatementDiffers,
+)
+from primacy.engines.sqlite.storage.frozen import FrozenTime, SeededChance
+from primacy.engines.sqlite.storage.images import (
+    Counters,
+    Ddl,
+    Insert,
+    Row,
+    Rows,
+    Statement,
+    Step,
+    decode,
+)
+from primacy.engines.sqlite.storage.recording import Recording
+from primacy.engines.sqlite.storage.tables import Binding, TableSql
+from primacy.errors import Conflict, Rejected, Unavailable
+from primacy.replication.log.record import Header, Kind, Point
+
+BATCH_MAX = 500
+"""Rows of one shape that SQLite gets in one call. Beyond, nothing is gained."""
+
+_DATA = frozenset({Kind.ROWS, Kind.STATEMENT, Kind.DDL})
+
+
+class Applier:
+    """See the head of this module."""
+
+    def __init__(self, path: Path, settings: StorageSettings) -> None:
+        self._time = FrozenTime()
+        self._chance = SeededChance(blob_bytes_max=VALUE_BYTES_MAX)
+        self._settings = settings
+        self._connection = open_applier(path, settings, vfs=self._time.name)
+        self._chance.register(self._connection)
+        position.prepare(self._connection)
+        self._cursor = self._connection.cursor()
+        self.position: Point = position.read(self._connection)
+        self._recording = Recording(self._connection, images=settings.images)
+        self._tables: dict[str, TableSql] = {}
+        self._is_repeating = True
+        self._batch_max = BATCH_MAX
+        self._pending_sql = ""
+        self._pending: list[Binding] = []
+        self._pending_rows: list[tuple[TableSql, Row]] = []
+        self._see_schema()
+        self._for_rows()
+
+    @property
+    def schema_hash(self) -> int:
+        return self._recording.schema.hash
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def apply(self, records: Sequence[tuple[Header, bytes]]) -> None:
+        """All of them or none. `ApplyFailed` and its kinds: this copy must be cloned again."""
+        todo = [each for each in records if each[0].index > self.position.index]
+        if not todo:
+            return
+        steps = [decode(payload) if header.kind in _DATA else [] for header, payload in todo]
+        try:
+            self._apply_group(todo, steps)
+        except ApplyFailed:
+            self._batch_max = 1  # Row by row it can say which one it is.
+            try:
+                self._apply_group(todo, steps)
+            finally:
+                self._batch_max = BATCH_MAX
+            raise
+
+    def _apply_group(
+        self, todo: Sequence[tuple[Header, bytes]], steps: Sequence[list[Step]]
+    ) -> None:
+        self._cursor.execute("BEGIN IMMEDIATE")
+        try:
+            point = self.position
+            if self._recording.sees_others():
+                self._look_again()
+            for (header, _), its_steps in zip(todo, steps, strict=True):
+                self._check_next(header, point)
+                self._apply_record(header, its_steps)
+                point = header.point
+            self._flush(point)
+            position.write(self._cursor.execute, point)
+            self._cursor.execute("COMMIT")
+        except BaseException as error:
+            self._give_up()
+            if isinstance(error, apsw.Error):
+                raise self._translated(error) from error
+            raise
+        self.position = point
+
+    def _look_again(self) -> None:
+        self._recording.load_schema()
+        self._for_rows()
+        self._see_schema()
+        found = position.read(self._connection)
+        if found != self.position:
+            raise Conflict(
+                f"somebody else wrote to the file: it stands at {found}, not at {self.position}",
+                hint="Only one server may have it open. Stop the other one, and restart this.",
+            )
+
+    def _check_next(self, header: Header, after: Point) -> None:
+        if header.index != after.index + 1 or header.epoch < after.epoch:
+            raise Conflict(
+                f"record {header.epoch}/{header.index} does not follow {after.position}",
+                hint="Read the log again from the position of the database.",
+            )
+
+    def _apply_record(self, header: Header, steps: list[Step]) -> None:
+        if not steps:
+            return
+        if header.kind is not Kind.DDL:
+            self._check_schema(header)
+        for step in steps:
+            match step:
+                case Rows():
+                    self._apply_rows(step, header.point)
+                case Statement():
+                    self._repeat(step, header.point)
+                case Ddl():
+                    self._define(step, header.point)
+                case Counters():
+                    self._flush(header.point)
+                    counters.apply(self._connection, step)
+        if header.kind is Kind.DDL:
+            self._check_schema(header)
+
+    def _check_schema(self, header: Header) -> None:
+        if header.schema_hash != self._recording.schema.hash:
+            raise SchemaMismatch(
+                f"record {header.epoch}/{header.index} is for schema {header.schema_hash:016x}, "
+                f"this file has {self._recording.schema.hash:016x}",
+                hint=RECLONE,
+            )
+
+    # Rows.
+
+    def _apply_rows(self, step: Rows, point: Point) -> None:
+        if self._is_repeating:
+            self._for_rows()
+        tables = {each.number: self._table(each.name, point) for each in step.tables}
+        pending, batch_max = self._pending, self._batch_max
+        for row in step.rows:
+            table = tables[row.table]
+            if type(row) is Insert:
+                sql, binding = table.insert, table.inserted(row)
+            else:
+                sql, binding = table.of(row)
+            if sql is not self._pending_sql or len(pending) >= batch_max:
+                self._flush(point)
+                self._pending_sql = sql
+            pending.append(binding)
+            if batch_max == 1:
+                self._pending_rows.append((table, row))
+
+    def _flush(self, point: Point) -> None:
+        """What was put together, and that each of it changed one row."""
+        pending = self._pending
+        if not pending:
+            return
+        before = self._connection.total_changes()
+        try:
+            if len(pending) == 1:
+                self._cursor.execute(self._pending_sql, pending[0])
+            else:
+                self._cursor.executemany(self._pending_sql, pending)
+        except apsw.ConstraintError as error:
+            done = self._connection.total_changes() - before
+            raise RowExists(
+                f"{self._which(point)} does not fit ({error}), after {done} that did",
+                hint=RECLONE,
+            ) from error
+        changed = self._connection.total_changes() - before
+        if changed != len(pending):
+            raise self._missing(point, changed=changed)
+        pending.clear()
+        self._pending_rows.clear()
+
+    def _missing(self, point: Point, *, changed: int) -> ApplyFailed:
+        for table, row in self._pending_rows:
+            key = table.key(row.rowid, None if isinstance(row, Insert) else row.old)
+            if self._connection.execute(table.exists, key).fetchall():
+                what = f"{self._which(point)} has other values here than on the primary"
+                return RowDiffers(what, hint=RECLONE)
+        what = f"{self._which(point)} is not here ({changed} of {len(self._pending)} changed)"
+        return MissingRow(what, hint=RECLONE)
+
+    def _which(self, point: Point) -> str:
+        if not self._pending_rows:
+            return f"a row of record {point.position}"
+        table, row = self._pending_rows[0]
+        return f"row {row.rowid} of {table.table.name} in record {point.position}"
+
+    def _table(self, name: str, point: Point) -> TableSql:
+        found = self._tables.get(name)
+        if found is None:
+            raise SchemaMismatch(
+                f"record {point.position} names table {name}, which is not here", hint=RECLONE
+            )
+        return found
+
+    # What is run again.
+
+    def _repeat(self, step: Statement, point: Point) -> None:
+        self._flush(point)
+        if not self._is_repeating:
+            self._for_statements()
+        events = self._recording.events
+        self._recording.capture.cut(0)
+        self._time.now_ms = step.now_ms
+        self._chance.reseed(step.seed)
+        self._connection.set_last_insert_rowid(step.last_insert_rowid)
+        try:
+            self._connection.execute(step.sql, step.params).fetchall()
+        except apsw.ConstraintError as error:
+            raise StatementDiffers(
+                f"a statement of record {point.position} fails here: {error}: {step.sql[:80]!r}",
+                hint=RECLONE,
+            ) from error
+        changed, digest = self._connection.changes(), self._recording.digest(0)
+        if (changed, digest) != (step.rows_affected, step.rows_digest):
+            raise StatementDiffers(
+                f"a statement of record {point.position} changed {len(events)} rows, {changed} of "
+                f"them itself, digest {digest:08x}; on the primary {step.rows_affected} itself, "
+                f"digest {step.rows_digest:08x}: {step.sql[:80]!r}",
+                hint=RECLONE,
+            )
+
+    def _define(self, step: Ddl, point: Point) -> None:
+        self._flush(point)
+        if self._is_repeating:
+            self._for_rows()
+        self._connection.execute(step.sql).fetchall()
+        self._recording.load_schema()
+        self._recording.capture.stop()
+        self._see_schema()
+
+    # Between the two ways.
+
+    def _for_rows(self) -> None:
+        self._recording.capture.stop()
+        self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+        self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 0)
+        self._is_repeating = False
+
+    def _for_statements(self) -> None:
+        """As on the primary; the hook watches what it changes."""
+        self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 1)
+        foreign_keys = int(self._settings.foreign_keys)
+        self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, foreign_keys)
+        self._recording.capture.start(self._recording.schema.tables)
+        self._is_repeating = True
+
+    def _see_schema(self) -> None:
+        tables: Iterable[tuple[str, TableSql]] = (
+            (name, TableSql(table)) for name, table in self._recording.schema.tables.items()
+        )
+        self._tables = dict(tables)
+
+    def _give_up(self) -> None:
+        if self._connection.in_transaction:
+            self._cursor.execute("ROLLBACK")
+        self._pending.clear()
+        self._pending_rows.clear()
+        self._pending_sql = ""
+        self._recording.forget_all()
+        self._see_schema()
+        self._for_rows()
+
+    def _translated(self, error: apsw.Error) -> Exception:
+        match error:
+            case apsw.FullError() | apsw.IOError() | apsw.BusyError() | apsw.NoMemError():
+                return Unavailable(
+                    f"the group behind {self.position} could not be applied: {error}",
+                    hint="Nothing of it was. Look at the disk, then try again.",
+                )
+            case apsw.CorruptError() | apsw.NotADBError():
+                return Rejected(f"the database file is damaged: {error}", hint=RECLONE)
+            case _:
+                return ApplyFailed(
+                    f"the group behind {self.position} does not fit this file: {error}",
+                    hint=RECLONE,
+                )

@@ -1,0 +1,105 @@
+"""The preupdate hook: every row as it changes, in the order in which SQLite changes it.
+
+Promises  Whatever a statement did to ordinary tables stands in `events`, by triggers, cascades,
+          REPLACE and virtual tables' shadow tables too; a row that could not be taken down is a
+          `problem`, and then the statement must be undone.
+Does not  Learn that SQLite undid rows (a failed statement, ROLLBACK TO): whoever undoes them cuts
+          `events`. See counters of AUTOINCREMENT, or what DDL does inside.
+"""
+
+from collections.abc import Callable, Mapping
+
+import apsw
+
+from primacy.engines.sqlite.storage.images import (
+    DELETE,
+    INSERT,
+    OPAQUE,
+    UPDATE,
+    Counters,
+    Ddl,
+    Images,
+    RowTuple,
+    Statement,
+    Value,
+)
+from primacy.engines.sqlite.storage.schema import Table
+from primacy.errors import Rejected
+
+Event = RowTuple | Statement | Ddl | Counters
+
+EVENTS_MAX = 1_000_000
+"""Rows of one transaction. Its record is too large long before: this bounds memory."""
+
+
+class Capture:
+    """One per connection, for its life."""
+
+    def __init__(self, connection: apsw.Connection, *, images: Images) -> None:
+        self.events: list[Event] = []
+        self.problem: Exception | None = None
+        self.opaque_count = 0
+        self.blob_rows: list[tuple[Table, int, tuple[Value, ...]]] = []
+        """Written by incremental blob I/O: the table, the rowid, and the row before."""
+        self._tables: dict[str, Table] = {}
+        self._connection = connection
+        self._hook = self._make_hook(is_full=images is Images.FULL)
+
+    def start(self, tables: Mapping[str, Table]) -> None:
+        """Also after each change of the schema."""
+        self._tables.clear()
+        self._tables.update(tables)
+        self._connection.preupdate_hook(self._hook)
+
+    def stop(self) -> None:
+        self._connection.preupdate_hook(None)
+
+    def cut(self, mark: int) -> None:
+        """SQLite has undone what came behind `mark`."""
+        del self.events[mark:]
+        self.problem = None
+        self.opaque_count = 0
+        self.blob_rows.clear()
+
+    def _make_hook(self, *, is_full: bool) -> Callable[[apsw.PreUpdate], None]:
+        events, tables = self.events, self._tables
+        append, find = events.append, tables.get
+        inserted, deleted, no_change = apsw.SQLITE_INSERT, apsw.SQLITE_DELETE, apsw.no_change
+
+        def hook(row: apsw.PreUpdate) -> None:
+            table = find(row.table_name)
+            if table is None:
+                return  # Statistics and counters: other events tell of them.
+            try:
+                opcode = row.opcode
+                if table.is_opaque or len(events) >= EVENTS_MAX:
+                    self._note_unseen(table, row)
+                elif opcode == inserted:
+                    append((INSERT, table.number, row.rowid, row.new))
+                elif opcode == deleted:
+                    if row.blob_write >= 0:
+                        self.blob_rows.append((table, row.rowid, row.old or ()))
+                        return
+                    old = row.old if is_full or table.is_keyed else None
+                    append((DELETE, table.number, row.rowid, old))
+                else:
+                    changed = row.update or ()
+                    columns = [at for at, value in enumerate(changed) if value is not no_change]
+                    rowid, rowid_new = row.rowid, row.rowid_new
+                    if columns or rowid != rowid_new:
+                        values = [changed[at] for at in columns]
+                        old = row.old if is_full or table.is_keyed else None
+                        append((UPDATE, table.number, rowid, rowid_new, old, columns, values))
+            except Exception as error:  # noqa: BLE001  # SQLite cannot be told; the caller is.
+                self.problem = self.problem or error
+
+        return hook
+
+    def _note_unseen(self, table: Table, row: apsw.PreUpdate) -> None:
+        if not table.is_opaque:
+            raise Rejected(
+                f"a transaction touches more than {EVENTS_MAX} rows",
+                hint="Do it in several transactions.",
+            )
+        self.opaque_count += 1
+        self.events.append((OPAQUE, table.number, row.rowid, row.rowid_new, row.opcode))

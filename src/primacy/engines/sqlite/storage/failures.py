@@ -1,0 +1,42 @@
+"""What can go wrong between a log and a database file. The branch says who must act."""
+
+from primacy.errors import Rejected, Unavailable
+
+RECLONE = (
+    "This copy is not what the log says it is: clone the node again, and keep the file to see why."
+)
+
+
+class GroupLost(Unavailable):
+    """All transactions of the open group were undone, not only the one that failed.
+
+    Nothing of them is in the log. Roll the group back, and run the others again.
+    """
+
+
+class ApplyFailed(Rejected):
+    """A record does not fit the database. Nothing of its group was applied."""
+
+
+class SchemaMismatch(ApplyFailed):
+    """The tables are not those that the record was written for."""
+
+
+class MissingRow(ApplyFailed):
+    """The row that the record changes is not there."""
+
+
+class RowExists(ApplyFailed):
+    """The row that the record inserts is there already, or another holds a key of it."""
+
+
+class RowDiffers(ApplyFailed):
+    """The row is there, and is not what it was on the primary."""
+
+
+class StatementDiffers(ApplyFailed):
+    """A statement that was run again did not change what it had changed on the primary."""
+
+
+class NotInvertible(Rejected):
+    """A transaction cannot be taken back row by row. Clone the node instead."""
