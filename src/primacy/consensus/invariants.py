@@ -142,6 +142,17 @@ class _Disk:
         is_in_log = 0 <= place < len(self._terms) and self._terms[place] == term
         return is_in_log or index <= self.snapshot
 
+    def lacks_after(self, earlier: "_Disk", unanswered: Sequence[Persist]) -> int | None:
+        """As `lacks_of`, where the first of some further writes may have landed, although nobody
+        was told: they void what stood in their place. Changes `earlier`."""
+        first = lost = self.lacks_of(earlier)
+        for write in unanswered:
+            if lost is None:
+                return None
+            earlier.take(write)
+            lost = self.lacks_of(earlier)
+        return None if lost is None else first
+
     def lacks_of(self, earlier: "_Disk") -> int | None:
         """The first place that `earlier` held and this one holds otherwise or not at all."""
         for place, term in enumerate(earlier._terms):  # noqa: SLF001 - of the same class
@@ -186,7 +197,8 @@ class RaftHistory:
         disk.snapshot = int(member.log.base_index)
         disk.put(entries)
         self._disks[member.node] = disk
-        lost = None if earlier is None else disk.lacks_of(earlier)
+        unanswered = [] if before is None else before.writes
+        lost = None if earlier is None else disk.lacks_after(earlier, unanswered)
         detail = f"{member}: its disk answered for {lost} and has it no more"
         _require(name, lost is None, detail)
 

@@ -66,6 +66,21 @@ def test_an_acknowledgement_of_what_no_disk_has_held_is_named() -> None:
         history.observe(member(ONE), [reply])
 
 
+def test_a_write_that_was_never_answered_may_have_replaced_what_was() -> None:
+    """The disk failed, and the write that cut the log at a newer leader's word was on it."""
+    newer = Entry(Term(2), LogIndex(1), b"newer")
+    for landed, is_broken in (((newer,), False), ((ONE, LATER), False), ((ONE,), True)):
+        history = RaftHistory((A, B))
+        subject = member(ONE, LATER)
+        history.started(subject)
+        history.observe(subject, [Persist(1, entries=(newer,))])
+        if not is_broken:
+            history.started(member(*landed))
+            continue
+        with pytest.raises(InvariantBroken, match="has it no more"):
+            history.started(member(*landed))
+
+
 def test_a_read_from_before_what_was_committed_is_named() -> None:
     history = RaftHistory((A, B))
     subject = member(ONE)
