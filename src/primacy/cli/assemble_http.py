@@ -9,7 +9,7 @@ from primacy.cli.assemble import Parts, mariadb_settings, policy
 from primacy.cli.session import roster, singles_of, store_of
 from primacy.cluster.control.requests import Desk
 from primacy.cluster.showing import Window
-from primacy.config import is_loopback
+from primacy.config import ENGINES, is_loopback
 from primacy.coordination.embedded.server import StoreServer
 from primacy.telemetry import Counted
 from primacy.web.access import Access
@@ -44,6 +44,7 @@ def api_server(parts: Parts, *, window: Window, server: StoreServer, counted: Co
                 desk=Desk(store, roster(config), parts.clock),
                 singles=singles,
                 look=look,
+                capabilities=ENGINES[config.cluster.engine],
                 access=access,
                 events=parts.events,
             ).application()

@@ -23,10 +23,10 @@ from primacy.cli.options import (
     run_to_end,
 )
 from primacy.cli.redaction import REMOVED, Redactor
-from primacy.cli.restart import as_json
 from primacy.cli.session import roster, store_of
 from primacy.clock import Clock, SystemClock
 from primacy.cluster.control import rolling, tasks
+from primacy.cluster.control.answers import as_json
 from primacy.cluster.control.requests import Desk, Tell, tell_nobody
 from primacy.cluster.control.rolling import Progress
 from primacy.config import Config, ConfigRejected, Problem, path_of, warnings
@@ -108,12 +108,12 @@ def apply(
                 run_to_end(_restart(before, changed, progress, timeout_s, tell))
     except PrimacyError as error:
         if is_json:
-            said = {"changed": shown, **as_json(progress), "is_done": False, "detail": str(error)}
-            say_json(said)
+            ended = progress.answer(is_done=False, detail=str(error))
+            say_json({"changed": shown, **as_json(ended)})
         raise
     detail = "nothing is different" if not changed else "written" if no_restart else "in force"
     if is_json:
-        say_json({"changed": shown, **as_json(progress), "is_done": True, "detail": detail})
+        say_json({"changed": shown, **as_json(progress.answer(is_done=True, detail=detail))})
         return
     say(f"done: {detail}")
 
@@ -236,8 +236,7 @@ async def _seen(store: Store) -> dict[NodeId, ConfigSeen]:
 async def _restart(
     config: Config, changed: list[Changed], progress: Progress, timeout_s: float, tell: Tell
 ) -> None:
-    parts: list[tasks.Kind] = ["restart-agent"]
-    parts += ["restart-database"] if needs_server_restart(changed) else []
+    parts = rolling.parts_of(databases=needs_server_restart(changed), agents=True)
     async with store_of(config) as store:
         desk = Desk(store, roster(config), SystemClock())
         await rolling.restart(desk, parts=parts, progress=progress, timeout_s=timeout_s, tell=tell)

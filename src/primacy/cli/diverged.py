@@ -5,14 +5,21 @@ from typing import Annotated
 import typer
 
 from primacy.cli.format import console, say, say_json, table
-from primacy.cli.options import ConfigOption, JsonOption, loaded, run_to_end
-from primacy.cli.session import roster, store_of
-from primacy.clock import SystemClock
-from primacy.cluster.control import diverged as control
-from primacy.cluster.control.answers import DivergedAnswer, DivergedListAnswer, as_json
-from primacy.cluster.control.requests import Desk
+from primacy.cli.options import (
+    ApiOption,
+    ConfigOption,
+    JsonOption,
+    TokenFileOption,
+    run_to_end,
+)
+from primacy.cli.ways import way_of
+from primacy.cluster.control.answers import (
+    DivergedAnswer,
+    DivergedListAnswer,
+    DivergedTextAnswer,
+    as_json,
+)
 from primacy.cluster.control.wording import Json, when
-from primacy.config import Config
 
 app = typer.Typer(help="Transactions that lost their place in the history, and were saved.")
 
@@ -20,13 +27,18 @@ COLUMNS = ("id", "node", "saved", "transactions", "tables", "node's data", "dism
 
 
 @app.command(name="list")
-def list_command(*, config: ConfigOption = None, is_json: JsonOption = False) -> None:
+def list_command(
+    *,
+    config: ConfigOption = None,
+    api: ApiOption = None,
+    token_file: TokenFileOption = None,
+    is_json: JsonOption = False,
+) -> None:
     """All that were saved, oldest first."""
-    found = loaded(config)
 
     async def read() -> DivergedListAnswer:
-        async with store_of(found) as store:
-            return await control.list_diverged(store)
+        async with way_of(config, api, token_file) as way:
+            return await way.diverged()
 
     answer = run_to_end(read())
     if is_json:
@@ -42,25 +54,30 @@ def show_command(
     *,
     ident: Annotated[str, typer.Argument(metavar="ID", help="As `list` names it.")],
     config: ConfigOption = None,
+    api: ApiOption = None,
+    token_file: TokenFileOption = None,
     is_json: JsonOption = False,
 ) -> None:
-    """What they changed, statement by statement; on the host that saved them."""
-    found = loaded(config)
+    """What they changed, statement by statement; on the host that saved them, or by --api of the
+    agent there."""
 
-    async def read() -> DivergedAnswer:
-        async with store_of(found) as store:
-            return await control.find_diverged(store, ident)
+    async def read() -> DivergedTextAnswer:
+        async with way_of(config, api, token_file) as way:
+            return await way.diverged_text(ident)
 
     answer = run_to_end(read())
-    text, more_count = control.read_file(answer, _host(found, answer))
     if is_json:
-        shown: dict[str, Json] = {**as_json(answer), "content": text, "more_lines": more_count}
+        shown: dict[str, Json] = {
+            **as_json(answer.facts),
+            "content": answer.text,
+            "more_lines": answer.more_lines,
+        }
         say_json(shown)
         return
-    say(_facts(answer))
-    say(text)
-    if more_count:
-        say(f"... {more_count} more lines beside {answer.path}")
+    say(_facts(answer.facts))
+    say(answer.text)
+    if answer.more_lines:
+        say(f"... {answer.more_lines} more lines beside {answer.facts.path}")
 
 
 @app.command(name="dismiss")
@@ -70,14 +87,15 @@ def dismiss_command(
         str | None, typer.Argument(metavar="[ID]", help="As `list` names it; else all of them.")
     ] = None,
     config: ConfigOption = None,
+    api: ApiOption = None,
+    token_file: TokenFileOption = None,
     is_json: JsonOption = False,
 ) -> None:
     """You have seen to them: `status` says no more of it. Files and records stay."""
-    found = loaded(config)
 
     async def write() -> DivergedListAnswer:
-        async with store_of(found) as store:
-            return await control.dismiss(Desk(store, roster(found), SystemClock()), ident)
+        async with way_of(config, api, token_file) as way:
+            return await way.dismiss(ident)
 
     answer = run_to_end(write())
     if is_json:
@@ -85,11 +103,6 @@ def dismiss_command(
     else:
         names = ", ".join(each.id for each in answer.diverged)
         say(f"dismissed: {names}" if names else "nothing was left to dismiss")
-
-
-def _host(config: Config, answer: DivergedAnswer) -> str:
-    node = config.nodes.get(answer.node)
-    return answer.node if node is None else node.host
 
 
 def _row(answer: DivergedAnswer) -> list[str]:

@@ -1,26 +1,24 @@
 """`primacy durability`: the policy of the running cluster, shown and changed."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from primacy.cli.format import say, say_json
-from primacy.cli.options import ConfigOption, JsonOption, loaded, run_to_end
-from primacy.cli.session import roster, store_of
-from primacy.clock import SystemClock
-from primacy.cluster.control.answers import PolicyAnswer, as_json
-from primacy.cluster.control.durability import (
-    WITHIN_S,
-    Wish,
-    policy_line,
-    reset_policy,
-    set_policy,
-    show,
+from primacy.cli.options import (
+    ApiOption,
+    ConfigOption,
+    JsonOption,
+    TokenFileOption,
+    run_to_end,
 )
-from primacy.cluster.control.requests import Desk, Tell, tell_nobody
-from primacy.config import ENGINES
+from primacy.cli.ways import Way, way_of
+from primacy.cluster.control.answers import PolicyAnswer, as_json
+from primacy.cluster.control.durability import WITHIN_S, Wish, policy_line
+from primacy.cluster.control.requests import Tell, tell_nobody
 from primacy.errors import Rejected
 
 app = typer.Typer(help="Which replicas must hold a write; on the running cluster.")
@@ -30,10 +28,29 @@ WithinOption = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Where, as the command line says."""
+
+    config: Path | None
+    api: str | None
+    token_file: Path | None
+
+
 @app.command(name="show")
-def show_command(*, config: ConfigOption = None, is_json: JsonOption = False) -> None:
+def show_command(
+    *,
+    config: ConfigOption = None,
+    api: ApiOption = None,
+    token_file: TokenFileOption = None,
+    is_json: JsonOption = False,
+) -> None:
     """What is in force, where it comes from, and how it differs from the file."""
-    _report(config, show, is_json=is_json)
+
+    async def read(way: Way) -> PolicyAnswer:
+        return await way.policy()
+
+    _report(_Asked(config, api, token_file), read, is_json=is_json)
 
 
 @app.command(name="set")
@@ -54,6 +71,8 @@ def set_command(  # noqa: PLR0913 - one parameter per option is typer's way.
     ] = None,
     within_s: WithinOption = WITHIN_S,
     config: ConfigOption = None,
+    api: ApiOption = None,
+    token_file: TokenFileOption = None,
     is_json: JsonOption = False,
 ) -> None:
     """Change the policy of the running cluster, and wait until it is in force.
@@ -69,36 +88,38 @@ def set_command(  # noqa: PLR0913 - one parameter per option is typer's way.
     )
     if wish == Wish():
         raise Rejected("nothing to set", hint="Name at least one of --acks, --on-timeout, ...")
-    engine = ENGINES[loaded(config).cluster.engine]
     tell = _tell(is_json=is_json)
 
-    async def change(desk: Desk) -> PolicyAnswer:
-        return await set_policy(desk, wish, engine, within_s=within_s, tell=tell)
+    async def change(way: Way) -> PolicyAnswer:
+        return await way.set_policy(wish, within_s=within_s, tell=tell)
 
-    _report(config, change, is_json=is_json)
+    _report(_Asked(config, api, token_file), change, is_json=is_json)
 
 
 @app.command(name="reset")
 def reset_command(
-    *, within_s: WithinOption = WITHIN_S, config: ConfigOption = None, is_json: JsonOption = False
+    *,
+    within_s: WithinOption = WITHIN_S,
+    config: ConfigOption = None,
+    api: ApiOption = None,
+    token_file: TokenFileOption = None,
+    is_json: JsonOption = False,
 ) -> None:
     """Go by the configuration's values again, and wait until they are in force."""
     tell = _tell(is_json=is_json)
 
-    async def change(desk: Desk) -> PolicyAnswer:
-        return await reset_policy(desk, within_s=within_s, tell=tell)
+    async def change(way: Way) -> PolicyAnswer:
+        return await way.reset_policy(within_s=within_s, tell=tell)
 
-    _report(config, change, is_json=is_json)
+    _report(_Asked(config, api, token_file), change, is_json=is_json)
 
 
 def _report(
-    config: Path | None, work: Callable[[Desk], Awaitable[PolicyAnswer]], *, is_json: bool
+    asked: _Asked, work: Callable[[Way], Awaitable[PolicyAnswer]], *, is_json: bool
 ) -> None:
-    found = loaded(config)
-
     async def story() -> PolicyAnswer:
-        async with store_of(found) as store:
-            return await work(Desk(store, roster(found), SystemClock()))
+        async with way_of(asked.config, asked.api, asked.token_file) as way:
+            return await work(way)
 
     answer = run_to_end(story())
     if is_json:

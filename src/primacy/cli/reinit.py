@@ -5,17 +5,20 @@ from typing import Annotated
 import typer
 
 from primacy.cli.format import say, say_json
-from primacy.cli.options import ConfigOption, JsonOption, loaded, run_to_end
-from primacy.cli.session import roster, store_of
-from primacy.clock import SystemClock
+from primacy.cli.options import (
+    ApiOption,
+    ConfigOption,
+    JsonOption,
+    TokenFileOption,
+    run_to_end,
+)
+from primacy.cli.ways import way_of
 from primacy.cluster.control import tasks
-from primacy.cluster.control.answers import as_json, done_answer
-from primacy.cluster.control.requests import Desk, tell_nobody
-from primacy.errors import Rejected
-from primacy.replication.records import RequestOutcome
+from primacy.cluster.control.answers import DoneAnswer, as_json
+from primacy.cluster.control.requests import tell_nobody
 
 
-def reinit(
+def reinit(  # noqa: PLR0913 - one parameter per option is typer's way.
     *,
     node: Annotated[str, typer.Argument(help="The node whose data is given up.")],
     yes: Annotated[
@@ -25,6 +28,8 @@ def reinit(
         float, typer.Option("--timeout", help="Seconds to wait for the end.")
     ] = tasks.REINIT_WITHIN_S,
     config: ConfigOption = None,
+    api: ApiOption = None,
+    token_file: TokenFileOption = None,
     is_json: JsonOption = False,
 ) -> None:
     """Give NODE a new copy of the primary's data.
@@ -32,22 +37,14 @@ def reinit(
     It leaves the sync set first, and its old data is kept aside until the copy is healthy. Never
     done to the primary.
     """
-    found = loaded(config)
-    found.node(node)
-    if not yes:
-        raise Rejected(
-            f"the data of {node} would be replaced by a copy of the primary's",
-            hint="If that is what you want, say so with --yes.",
-        )
 
-    async def ask() -> RequestOutcome:
-        async with store_of(found) as store:
-            desk = Desk(store, roster(found), SystemClock())
+    async def ask() -> DoneAnswer:
+        async with way_of(config, api, token_file) as way:
             tell = tell_nobody if is_json else lambda line: say(f"  {line}")
-            return await tasks.reinit(desk, node, timeout_s=timeout_s, tell=tell)
+            return await way.reinit(node, is_data_given_up=yes, timeout_s=timeout_s, tell=tell)
 
-    outcome = run_to_end(ask())
+    answer = run_to_end(ask())
     if is_json:
-        say_json(as_json(done_answer(outcome)))
+        say_json(as_json(answer))
     else:
-        say(f"done: {outcome.detail}")
+        say(f"done: {answer.detail}")

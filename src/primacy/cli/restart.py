@@ -4,20 +4,20 @@ from typing import Annotated
 
 import typer
 
-from primacy.cli.format import Json, say, say_json
+from primacy.cli.format import say, say_json
 from primacy.cli.options import (
+    ApiOption,
     ConfigOption,
     JsonOption,
     StepTimeoutOption,
-    loaded,
+    TokenFileOption,
     run_to_end,
 )
-from primacy.cli.session import roster, store_of
-from primacy.clock import SystemClock
-from primacy.cluster.control import rolling, tasks
-from primacy.cluster.control.requests import Desk, tell_nobody
+from primacy.cli.ways import RestartWish, way_of
+from primacy.cluster.control import tasks
+from primacy.cluster.control.answers import RestartAnswer, as_json
+from primacy.cluster.control.requests import tell_nobody
 from primacy.cluster.control.rolling import Progress
-from primacy.config import Config
 from primacy.errors import PrimacyError, Rejected
 
 
@@ -33,58 +33,33 @@ def restart(  # noqa: PLR0913 - one parameter per option is typer's way.
     ] = False,
     timeout_s: StepTimeoutOption = tasks.RESTART_WITHIN_S,
     config: ConfigOption = None,
+    api: ApiOption = None,
+    token_file: TokenFileOption = None,
     is_json: JsonOption = False,
 ) -> None:
     """Restart servers, agents, or both, without an outage.
 
     With --rolling one node at a time: each must be well and back in the sync set before the next.
-    The primary comes last, after a switchover. It stops at the first node that does not heal.
+    The primary comes last, after a switchover. It stops at the first node that does not heal. An
+    agent that is asked by --api does not restart itself.
     """
-    found = loaded(config)
     if is_rolling == (node is not None):
         raise Rejected("say --rolling for all nodes, or --node for one", hint="Not both.")
-    parts: list[tasks.Kind] = []
-    parts += ["restart-agent"] if agents else []
-    parts += ["restart-database"] if databases else []
+    wish = RestartWish(node=node, databases=databases, agents=agents, timeout_s=timeout_s)
     progress = Progress()
+
+    async def ask() -> RestartAnswer:
+        async with way_of(config, api, token_file) as way:
+            tell = tell_nobody if is_json else lambda line: say(f"  {line}")
+            return await way.restart(wish, progress, tell)
+
     try:
-        run_to_end(_restart(found, node, parts, progress, timeout_s, is_json=is_json))
+        answer = run_to_end(ask())
     except PrimacyError as error:
         if is_json:
-            say_json({**as_json(progress), "is_done": False, "detail": str(error)})
+            say_json(as_json(progress.answer(is_done=False, detail=str(error))))
         raise
     if is_json:
-        say_json({**as_json(progress), "is_done": True, "detail": "all are well"})
+        say_json(as_json(answer))
     else:
-        say(f"done: {', '.join(each.node for each in progress.done)}")
-
-
-async def _restart(
-    config: Config,
-    node: str | None,
-    parts: list[tasks.Kind],
-    progress: Progress,
-    timeout_s: float,
-    *,
-    is_json: bool,
-) -> None:
-    async with store_of(config) as store:
-        desk = Desk(store, roster(config), SystemClock())
-        await rolling.restart(
-            desk,
-            parts=parts,
-            only=None if node is None else desk.roster.node(node),
-            progress=progress,
-            timeout_s=timeout_s,
-            tell=tell_nobody if is_json else lambda line: say(f"  {line}"),
-        )
-
-
-def as_json(progress: Progress) -> dict[str, Json]:
-    return {
-        "restarted": [
-            {"node": each.node, "parts": list(each.parts), "took_s": each.took_s}
-            for each in progress.done
-        ],
-        "switched_to": progress.switched_to,
-    }
+        say(f"done: {', '.join(each.node for each in answer.restarted)}")

@@ -1,19 +1,21 @@
 """The routes: HTTP in, `cluster.control` and `health` called, HTTP out. An ASGI application.
 
     GET   /status /history /decisions            what the store says
-    POST  /switchover /failover /pause /resume   what an operator asks for (token)
+          /durability /diverged
+    POST  /switchover /failover /pause /resume   what an operator asks for (token): `asking`
+          /durability/set /durability/reset /diverged/dismiss /reinit /restart
+    GET   /diverged/show                         the same (token)
     GET   /primary /replica?lag= ...             for load balancers, also HEAD and OPTIONS
     GET   /metrics                               for Prometheus
     GET   /openapi.json                          all of this, for programs
 
 Status  200 done; 202 taken up, its end was not seen; 400 wrong; 401 and 403 not allowed;
-        404 no such node; 408, 413 and 415 no body of ours; 409 refused by the cluster, or not in
-        time and withdrawn; 503 not now (a health check: no).
+        404 nothing of that name; 408, 413 and 415 no body of ours; 409 refused by the cluster, or
+        not in time and withdrawn; 503 not now (a health check: no).
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import TypeVar
 
 import msgspec
 from starlette.applications import Starlette
@@ -22,8 +24,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from primacy.cluster.control import requests
-from primacy.cluster.control.answers import DoneAnswer, Problem, done_answer
+from primacy.cluster.control import diverged, durability
+from primacy.cluster.control.answers import Problem
 from primacy.cluster.control.past import (
     decisions_answer,
     history_answer,
@@ -34,18 +36,15 @@ from primacy.cluster.control.picture import answer_of
 from primacy.cluster.control.reading import read_picture
 from primacy.cluster.control.requests import Desk
 from primacy.coordination.api import Store
-from primacy.errors import (
-    PrimacyError,
-    Rejected,
-)
+from primacy.engines.api import Capabilities
+from primacy.errors import PrimacyError
 from primacy.model import NodeId
 from primacy.telemetry import Event, Sink
 from primacy.web import metrics
 from primacy.web.access import Access
-from primacy.web.bodies import FailoverBody, PauseBody, ResumeBody, SwitchoverBody
+from primacy.web.asking import Asking, Endpoint
 from primacy.web.exchange import (
     JSON,
-    Refused,
     as_response,
     count_of,
     lag_of,
@@ -53,7 +52,6 @@ from primacy.web.exchange import (
     of_error,
     of_http_error,
     path_of,
-    whole_body,
 )
 from primacy.web.health import PATHS, Check, judged
 from primacy.web.looking import Look
@@ -70,10 +68,6 @@ METRICS_KEPT_S = 0.25
 
 CHECK_METHODS = ("GET", "HEAD", "OPTIONS")
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-B = TypeVar("B")
-
 
 class Api:
     """The endpoints of one agent."""
@@ -84,6 +78,7 @@ class Api:
         desk: Desk,
         singles: Mapping[NodeId, Store],
         look: Look,
+        capabilities: Capabilities,
         access: Access,
         events: Sink,
     ) -> None:
@@ -91,7 +86,9 @@ class Api:
         self._desk = desk
         self._singles = singles
         self._look = look
-        self._access = access
+        self._asking = Asking(
+            desk=desk, node=look.node, capabilities=capabilities, access=access, events=events
+        )
         self._events = events
         self._document = msgspec.json.encode(document())
         self._metrics = b""
@@ -118,15 +115,13 @@ class Api:
             "/status": self.status,
             "/history": self.history,
             "/decisions": self.decisions,
+            "/durability": self.policy,
+            "/diverged": self.diverged,
+            **self._asking.reads(),
             "/metrics": self.metrics,
             "/openapi.json": self.openapi,
         }
-        changes: dict[str, Endpoint] = {
-            "/switchover": self.switchover,
-            "/failover": self.failover,
-            "/pause": self.pause,
-            "/resume": self.resume,
-        }
+        changes = self._asking.changes()
         return {
             **dict.fromkeys(PATHS, (CHECK_METHODS, self.health)),
             **{path: (("GET",), endpoint) for path, endpoint in reads.items()},
@@ -177,51 +172,11 @@ class Api:
             decisions_answer(await read_decisions(desk.store, desk.roster, last=last, node=node))
         )
 
-    # ---- what is asked for
+    async def policy(self, _request: Request) -> Response:
+        return as_response(await durability.show(self._desk))
 
-    async def switchover(self, request: Request) -> Response:
-        body = await self._body(request, SwitchoverBody)
-        outcome = await requests.switchover(self._desk, to=body.to, timeout_s=body.timeout_s)
-        return as_response(done_answer(outcome))
-
-    async def failover(self, request: Request) -> Response:
-        body = await self._body(request, FailoverBody)
-        outcome = await requests.failover(
-            self._desk,
-            nodes=body.nodes,
-            is_loss_accepted=body.accept_loss,
-            timeout_s=body.timeout_s,
-        )
-        return as_response(done_answer(outcome))
-
-    async def pause(self, request: Request) -> Response:
-        body = await self._body(request, PauseBody)
-        detail = await requests.pause(self._desk, reason=body.reason)
-        return as_response(DoneAnswer(is_done=True, detail=detail))
-
-    async def resume(self, request: Request) -> Response:
-        await self._body(request, ResumeBody)
-        return as_response(DoneAnswer(is_done=True, detail=await requests.resume(self._desk)))
-
-    async def _body(self, request: Request, kind: type[B]) -> B:
-        """The body of somebody who may ask for changes."""
-        headers = request.headers
-        refusal = self._access.refusal(headers.get("authorization"), headers.get("host"))
-        if refusal is not None:
-            status, error, hint = refusal
-            self._events(Event("api-refused", {"path": path_of(request), "reason": error}))
-            raise Refused(status, error, hint)
-        if headers.get("content-type", "").split(";")[0].strip().lower() != JSON:
-            # A page in somebody's browser can send other kinds to loopback, and not this one.
-            raise Refused(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                "the body must be JSON",
-                f"Send the header Content-Type: {JSON}, and {{}} where there is nothing to say.",
-            )
-        try:
-            return msgspec.json.decode(await whole_body(request), type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Rejected(f"the body cannot be used: {error}", hint="See /openapi.json.") from None
+    async def diverged(self, _request: Request) -> Response:
+        return as_response(await diverged.list_diverged(self._desk.store))
 
     def _of_bug(self, request: Request, error: Exception) -> Response:
         self._events(Event("api-failed", {"path": path_of(request), "reason": repr(error)}))

@@ -54,6 +54,10 @@ class Look:
         self._page = PageLook(node.page)
 
     @property
+    def node(self) -> NodeId:
+        return self._node.name
+
+    @property
     def is_witness(self) -> bool:
         return self._node.is_witness
 

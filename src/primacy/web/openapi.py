@@ -10,12 +10,28 @@ import msgspec
 from primacy.cluster.control.answers import (
     ClusterAnswer,
     DecisionsAnswer,
+    DivergedListAnswer,
+    DivergedTextAnswer,
     DoneAnswer,
     HistoryAnswer,
+    PolicyAnswer,
     Problem,
+    RestartAnswer,
 )
 from primacy.cluster.control.wording import Json
-from primacy.web.bodies import NAME_MAX, FailoverBody, PauseBody, ResumeBody, SwitchoverBody
+from primacy.web.bodies import (
+    IDENT_MAX,
+    NAME_MAX,
+    DismissBody,
+    DurabilityBody,
+    DurabilityResetBody,
+    FailoverBody,
+    PauseBody,
+    ReinitBody,
+    RestartBody,
+    ResumeBody,
+    SwitchoverBody,
+)
 from primacy.web.health import PATHS, Check, HealthAnswer
 
 VERSION = "1"
@@ -29,12 +45,21 @@ Tree = dict[str, Json]
 _TYPES: tuple[type[msgspec.Struct], ...] = (
     ClusterAnswer,
     DecisionsAnswer,
+    DismissBody,
+    DivergedListAnswer,
+    DivergedTextAnswer,
     DoneAnswer,
+    DurabilityBody,
+    DurabilityResetBody,
     FailoverBody,
     HealthAnswer,
     HistoryAnswer,
     PauseBody,
+    PolicyAnswer,
     Problem,
+    ReinitBody,
+    RestartAnswer,
+    RestartBody,
     ResumeBody,
     SwitchoverBody,
 )
@@ -58,12 +83,12 @@ REFUSALS = {
     "400": "Wrong, and can never be done as it stands.",
     "401": "The token is missing or wrong.",
     "403": "No token is configured, and the door is open beyond loopback.",
-    "404": "There is no node of that name.",
+    "404": "There is nothing of that name.",
     "408": "The body did not arrive.",
     "409": "The cluster refused, or did not do it in time: then it is withdrawn.",
     "413": "The body is too long.",
     "415": "The body is not JSON.",
-    "503": "The store has no majority, or does not answer.",
+    "503": "Not now: the store has no majority, a node does not answer or does not heal.",
 }
 HEALTH_ANSWERS = {"200": "yes", "503": "no", "400": "unclear"}
 SILENT_ANSWERS = {"200": "silentYes", "503": "silentNo", "400": "silentUnclear"}
@@ -87,15 +112,14 @@ def document() -> Tree:
             _number("last", "Decisions of each node.", DECISIONS_DEFAULT, DECISIONS_MAX),
             _node_parameter(),
         ),
+        "/durability": _read("policy", "Which replicas must hold a write.", PolicyAnswer),
+        "/diverged": _read(
+            "diverged", "Transactions that lost their place and were saved.", DivergedListAnswer
+        ),
         "/metrics": {"get": _metrics()},
         "/openapi.json": {"get": _own()},
-        "/switchover": _change("switchover", "Move the primary to another node.", SwitchoverBody),
-        "/failover": _change(
-            "failover", "Promote although acknowledged writes may be lost.", FailoverBody
-        ),
-        "/pause": _change("pause", "No elections and no rejoins; fencing goes on.", PauseBody),
-        "/resume": _change("resume", "End a pause.", ResumeBody),
     }
+    paths |= _requests()
     return {
         "openapi": "3.1.0",
         "info": {
@@ -112,6 +136,38 @@ def document() -> Tree:
             "schemas": _schemas(),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
+    }
+
+
+def _requests() -> Tree:
+    """What needs the token."""
+    return {
+        "/switchover": _change("switchover", "Move the primary to another node.", SwitchoverBody),
+        "/failover": _change(
+            "failover", "Promote although acknowledged writes may be lost.", FailoverBody
+        ),
+        "/pause": _change("pause", "No elections and no rejoins; fencing goes on.", PauseBody),
+        "/resume": _change("resume", "End a pause.", ResumeBody),
+        "/durability/set": _change(
+            "set_policy",
+            "Another durability policy; answered when it is in force.",
+            DurabilityBody,
+            PolicyAnswer,
+        ),
+        "/durability/reset": _change(
+            "reset_policy",
+            "The configuration's policy again; answered when it is in force.",
+            DurabilityResetBody,
+            PolicyAnswer,
+        ),
+        "/diverged/show": _diverged_text(),
+        "/diverged/dismiss": _change(
+            "dismiss_diverged", "Somebody has seen to it.", DismissBody, DivergedListAnswer
+        ),
+        "/reinit": _change("reinit", "A new copy of the primary's data for a node.", ReinitBody),
+        "/restart": _change(
+            "restart", "One node, or all of them one at a time.", RestartBody, RestartAnswer
+        ),
     }
 
 
@@ -176,7 +232,37 @@ def _read(name: str, summary: str, kind: type[msgspec.Struct], *parameters: Tree
     }
 
 
-def _change(name: str, summary: str, body: type[msgspec.Struct]) -> Tree:
+def _diverged_text() -> Tree:
+    """A read that shows rows: it needs the token, and the node that has the file."""
+    ident: Tree = {
+        "name": "id",
+        "in": "query",
+        "required": True,
+        "description": "As /diverged lists it.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": IDENT_MAX},
+    }
+    refused = {
+        code: {"$ref": f"#/components/responses/refused{code}"}
+        for code in ("400", "401", "403", "404", "503")
+    }
+    return {
+        "get": {
+            "operationId": "diverged_text",
+            "summary": "What diverged transactions changed; asked of the node that saved them.",
+            "tags": ["cluster"],
+            "security": [{"token": []}],
+            "parameters": [ident],
+            "responses": {"200": _said("With its statements.", DivergedTextAnswer), **refused},
+        }
+    }
+
+
+def _change(
+    name: str,
+    summary: str,
+    body: type[msgspec.Struct],
+    answer: type[msgspec.Struct] = DoneAnswer,
+) -> Tree:
     return {
         "post": {
             "operationId": name,
@@ -185,7 +271,7 @@ def _change(name: str, summary: str, body: type[msgspec.Struct]) -> Tree:
             "security": [{"token": []}],
             "requestBody": {"required": True, "content": _content(body)},
             "responses": {
-                "200": _said("Done.", DoneAnswer),
+                "200": _said("Done.", answer),
                 **{code: {"$ref": f"#/components/responses/refused{code}"} for code in REFUSALS},
             },
         }

@@ -1,6 +1,5 @@
 """The API on a real socket, over the memory store; no agent, and a page that the test writes."""
 
-import asyncio
 import json
 import socket
 import threading
@@ -21,18 +20,11 @@ from primacy.clock import SystemClock
 from primacy.cluster.control.requests import Desk
 from primacy.cluster.control.roster import Roster
 from primacy.cluster.showing import Window
-from primacy.coordination.api import Delete, Put, Store, Txn
+from primacy.config import ENGINES
 from primacy.coordination.memory import MemoryStore
 from primacy.model import Address, NodeId
 from primacy.replication.records import (
-    FAILOVER_KEY,
-    OUTCOMES_PREFIX,
-    SWITCHOVER_KEY,
-    FailoverRequest,
-    RequestOutcome,
-    SwitchoverRequest,
-    decoded,
-    encoded,
+    DurabilityPolicy,
 )
 from primacy.runtime.page import PageWriter, boottime_ns
 from primacy.runtime.processes import ProcessName
@@ -44,7 +36,11 @@ from primacy.web.looking import Look, Node
 from primacy.web.serving import ApiServer
 
 A, B, W = NodeId("a"), NodeId("b"), NodeId("w")
-ROSTER = Roster(cluster="shop", members=(A, B, W), data_nodes=(A, B))
+CONFIGURED = DurabilityPolicy(
+    request_id="", acks=1, on_timeout="block", timeout_s=10.0, degrade_failover="refuse"
+)
+ROSTER = Roster(cluster="shop", members=(A, B, W), data_nodes=(A, B), durability=CONFIGURED)
+CAPABILITIES = ENGINES["mariadb"]
 TOKEN = "0123456789abcdef-token"
 WITHIN_S = 20.0
 
@@ -155,6 +151,7 @@ def serving(
             desk=Desk(served.store, ROSTER, clock),
             singles=dict.fromkeys(ROSTER.members, served.store),
             look=look,
+            capabilities=CAPABILITIES,
             access=Access(token, is_loopback=is_loopback),
             events=served.events.append,
         ).application()
@@ -195,40 +192,6 @@ def open_page(path: Path, *, left_s: float, epoch: int = 5) -> Iterator[PageWrit
         writer.arm(epoch, now_ns + int(left_s * 1e9), now_ns=now_ns)
         writer.open(epoch, now_ns=now_ns)
         yield writer
-
-
-@contextmanager
-def cluster_that_obeys(store: Store) -> Iterator[list[SwitchoverRequest | FailoverRequest]]:
-    """Ends every request as done. Its own loop and thread: the memory store has no locks, and
-    needs none, since each of its calls is one step of Python."""
-    taken: list[SwitchoverRequest | FailoverRequest] = []
-    is_over = threading.Event()
-    kinds: dict[str, type[SwitchoverRequest] | type[FailoverRequest]] = {
-        SWITCHOVER_KEY: SwitchoverRequest,
-        FAILOVER_KEY: FailoverRequest,
-    }
-
-    async def play() -> None:
-        while not is_over.is_set():
-            for key, kind in kinds.items():
-                for item in (await store.range(key)).items:
-                    request = decoded(kind, item.value)
-                    taken.append(request)
-                    await end(key, request.request_id)
-            await asyncio.sleep(0.01)
-
-    async def end(key: str, request_id: str) -> None:
-        done = RequestOutcome(request_id=request_id, is_done=True, detail="b is primary of epoch 6")
-        told_under = f"{OUTCOMES_PREFIX}{request_id}"
-        await store.txn(Txn(then=(Delete(key), Put(told_under, encoded(done)))))
-
-    thread = threading.Thread(target=lambda: asyncio.run(play()))
-    thread.start()
-    try:
-        yield taken
-    finally:
-        is_over.set()
-        thread.join(WITHIN_S)
 
 
 @pytest.fixture

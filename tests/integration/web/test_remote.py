@@ -3,19 +3,20 @@
 import asyncio
 import http.server
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 from tests.integration.web.conftest import (
+    CAPABILITIES,
     ROSTER,
     TOKEN,
     WITHIN_S,
     Served,
-    cluster_that_obeys,
     serving,
 )
+from tests.integration.web.obeying import cluster_that_obeys
 from tests.ports import free_ports
 
 from primacy.cli.main import exit_code_of
@@ -50,7 +51,7 @@ def by_http(served: Served, token: str | None = None) -> Way:
 
 def by_store(served: Served) -> Way:
     singles = dict.fromkeys(ROSTER.members, served.store)
-    return ThroughStore(Desk(served.store, ROSTER, SystemClock()), singles)
+    return ThroughStore(Desk(served.store, ROSTER, SystemClock()), singles, CAPABILITIES)
 
 
 async def _remembers(served: Served) -> None:
@@ -88,23 +89,31 @@ def test_both_ways_give_the_same_answers(served: Served) -> None:
         ):
             assert over_http == from_store
         with cluster_that_obeys(served.store):
-            ticking = asyncio.get_running_loop().create_task(_tick())
-            for way in ways:
-                done = await way.switchover(to="b", timeout_s=20.0, tell=tell_nobody)
-                assert done.detail == "b is primary of epoch 6"
-                done = await way.failover(
-                    nodes=["a"], is_loss_accepted=True, timeout_s=20.0, tell=tell_nobody
-                )
-                assert done.is_done
-            ticking.cancel()
+            async with ticking():
+                for way in ways:
+                    done = await way.switchover(to="b", timeout_s=20.0, tell=tell_nobody)
+                    assert done.detail == "b is primary of epoch 6"
+                    done = await way.failover(
+                        nodes=["a"], is_loss_accepted=True, timeout_s=20.0, tell=tell_nobody
+                    )
+                    assert done.is_done
 
     asyncio.run(story())
 
 
-async def _tick() -> None:
+@asynccontextmanager
+async def ticking() -> AsyncIterator[None]:
     """The memory store was made for one loop: woken from another thread, this one must go round."""
-    while True:
-        await asyncio.sleep(0.02)
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(0.02)
+
+    task = asyncio.get_running_loop().create_task(tick())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 def test_both_ways_refuse_alike(served: Served) -> None:

@@ -10,6 +10,7 @@ from primacy.clock import SystemClock
 from primacy.cluster.control.requests import Desk
 from primacy.cluster.control.roster import Roster
 from primacy.cluster.showing import Window
+from primacy.config import ENGINES
 from primacy.coordination.memory import MemoryStore
 from primacy.model import NodeId
 from primacy.telemetry import ignore
@@ -49,6 +50,7 @@ def test_it_names_every_route_with_its_methods_and_no_other() -> None:
         desk=Desk(store, Roster(cluster="shop", members=(node,), data_nodes=()), clock),
         singles={node: store},
         look=look,
+        capabilities=ENGINES["mariadb"],
         access=Access(None, is_loopback=True),
         events=ignore,
     )

@@ -125,6 +125,15 @@ class DivergedListAnswer(Answer, frozen=True, kw_only=True):
     diverged: list[DivergedAnswer]
 
 
+class DivergedTextAnswer(Answer, frozen=True, kw_only=True):
+    """One of them, with what it changed, statement by statement."""
+
+    facts: DivergedAnswer
+    text: str
+    more_lines: int
+    """Of the file, beyond what is shown."""
+
+
 class EpochAnswer(Answer, frozen=True, kw_only=True):
     """How an epoch came about."""
 
@@ -197,6 +206,24 @@ class DoneAnswer(Answer, frozen=True, kw_only=True):
     request: Annotated[str | None, msgspec.Meta(description="Its id; null for a plain write")] = (
         None
     )
+
+
+class RestartedAnswer(Answer, frozen=True, kw_only=True):
+    """One node that was restarted, and is well again."""
+
+    node: str
+    parts: list[str]
+    """restart-agent, restart-database."""
+    took_s: float
+
+
+class RestartAnswer(Answer, frozen=True, kw_only=True):
+    """How a restart ended, and how far it came."""
+
+    restarted: list[RestartedAnswer]
+    switched_to: str | None
+    is_done: bool
+    detail: str
 
 
 class Problem(Answer, frozen=True, kw_only=True):

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import msgspec
 
-from primacy.cluster.control.answers import DivergedAnswer, DivergedListAnswer
+from primacy.cluster.control.answers import (
+    DivergedAnswer,
+    DivergedListAnswer,
+    DivergedTextAnswer,
+)
 from primacy.cluster.control.requests import Desk
 from primacy.coordination.api import KeyValue, Put, Store, Txn, unchanged
-from primacy.errors import Conflict, Rejected, Unavailable
+from primacy.errors import Conflict, NotFound, Rejected, Unavailable
 from primacy.replication.records import DIVERGED_PREFIX, DivergedRecord, decoded, encoded
 
 READABLE_NAME = "readable.sql"
@@ -29,13 +33,13 @@ async def list_diverged(store: Store) -> DivergedListAnswer:
 
 
 async def find_diverged(store: Store, ident: str) -> DivergedAnswer:
-    """`Rejected` for an id that is none."""
+    """`NotFound` for an id that is none."""
     known = [decoded(DivergedRecord, item.value) for item in await _items(store)]
     for record in known:
         if record.ident == ident:
             return diverged_answer(record)
     names = ", ".join(each.ident for each in known) or "none"
-    raise Rejected(f"nothing diverged is known as {ident!r}", hint=f"There are: {names}.")
+    raise NotFound(f"nothing diverged is known as {ident!r}", hint=f"There are: {names}.")
 
 
 async def dismiss(desk: Desk, ident: str | None) -> DivergedListAnswer:
@@ -60,18 +64,18 @@ async def dismiss(desk: Desk, ident: str | None) -> DivergedListAnswer:
     return DivergedListAnswer(diverged=dismissed)
 
 
-def read_file(answer: DivergedAnswer, host: str) -> tuple[str, int]:
-    """The readable file's first lines, and how many more there are. Blocks. `Unavailable` where
-    this is not the host that has it."""
+def read_text(answer: DivergedAnswer) -> DivergedTextAnswer:
+    """With the readable file's first lines. Blocks. `Unavailable` where this is not the host that
+    has it."""
     path = Path(answer.path).parent / READABLE_NAME
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             text = "".join(itertools.islice(file, LINES_SHOWN_MAX))
-            return text, sum(1 for _ in file)
+            return DivergedTextAnswer(facts=answer, text=text, more_lines=sum(1 for _ in file))
     except FileNotFoundError:
         raise Unavailable(
             f"{path} is not on this host",
-            hint=f"Run this on {host}, where node {answer.node} saved it.",
+            hint=f"Node {answer.node} saved it: run this on that node's host, or ask its agent.",
         ) from None
     except PermissionError as error:
         raise Rejected(

@@ -5,7 +5,7 @@ file: on every node, whatever its file says, until it is reset. A change is brou
 primary's brain, by the one transition that every change of the durability record takes.
 
 Errors    `Rejected`: the engine does not keep it. `Conflict`: somebody else set another meanwhile.
-          `Unavailable`: it is recorded, and not in force in time; it stays recorded.
+          `OutcomeUnknown`: it is recorded, and not in force in time; it stays recorded.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from primacy.cluster.control.requests import Desk, Tell, tell_nobody
 from primacy.cluster.control.wording import when
 from primacy.coordination.api import Delete, Put, Store, Txn, unchanged
 from primacy.engines.api import Capabilities
-from primacy.errors import Conflict, Rejected, Unavailable
+from primacy.errors import Conflict, OutcomeUnknown, Rejected, Unavailable
 from primacy.model import NodeId, Revision
 from primacy.replication.durability import shown
 from primacy.replication.records import (
@@ -79,6 +79,10 @@ async def set_policy(
     tell: Tell = tell_nobody,
 ) -> PolicyAnswer:
     """Record the wish, and wait until the cluster acts by it."""
+    if wish == Wish():
+        raise Rejected(
+            "nothing to set", hint="Name acks, on_timeout, timeout_s or degrade_failover."
+        )
     standing, configured = await read_standing(desk.store), _configured(desk)
     record = merged(standing.policy or configured, wish, wall_s=desk.clock.wall_s())
     problems = policy_problems(record, capabilities, desk.roster.data_nodes)
@@ -118,7 +122,7 @@ async def wait_until_in_force(desk: Desk, *, within_s: float, tell: Tell) -> Pol
                 if answer.waits_for != said:
                     tell(answer.waits_for)
     except TimeoutError:
-        raise Unavailable(
+        raise OutcomeUnknown(
             f"recorded, and not in force within {within_s:.0f} s: {answer.waits_for}",
             hint="It comes into force as soon as that has changed. `primacy durability show`.",
         ) from None

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from primacy.cluster.control import requests, tasks
+from primacy.cluster.control.answers import RestartAnswer, RestartedAnswer
 from primacy.cluster.control.requests import Desk, Tell, tell_nobody
 from primacy.cluster.control.wellness import ailments, who_belongs
 from primacy.cluster.view import StoreView
@@ -24,6 +25,9 @@ from primacy.replication.records import PREFIX, PRIMARY_KEY
 
 PARTS: tuple[tasks.Kind, ...] = ("restart-agent", "restart-database")
 """In this order: a new agent writes the server's new settings before the server reads them."""
+
+ALL_WELL = "all are well"
+"""How it ends, in words."""
 
 LOOK_AGAIN_S = 1.0
 """A node that falls silent changes nothing in the store: look again even so."""
@@ -42,6 +46,22 @@ class Progress:
 
     done: list[Restarted] = field(default_factory=list)
     switched_to: NodeId | None = None
+
+    def answer(self, *, is_done: bool, detail: str) -> RestartAnswer:
+        return RestartAnswer(
+            restarted=[
+                RestartedAnswer(node=each.node, parts=list(each.parts), took_s=each.took_s)
+                for each in self.done
+            ],
+            switched_to=self.switched_to,
+            is_done=is_done,
+            detail=detail,
+        )
+
+
+def parts_of(*, databases: bool, agents: bool) -> tuple[tasks.Kind, ...]:
+    wanted = {"restart-agent": agents, "restart-database": databases}
+    return tuple(part for part in PARTS if wanted.get(part))
 
 
 async def restart(

@@ -33,11 +33,21 @@ RESTART_WITHIN_S = 120.0
 
 
 async def reinit(
-    desk: Desk, node: str, *, timeout_s: float = REINIT_WITHIN_S, tell: Tell = tell_nobody
+    desk: Desk,
+    node: str,
+    *,
+    is_data_given_up: bool,
+    timeout_s: float = REINIT_WITHIN_S,
+    tell: Tell = tell_nobody,
 ) -> RequestOutcome:
     """Give the node a new copy of the primary's data. It leaves the sync set first; its old data is
     kept until the new one is healthy."""
     name = data_node(desk, node)
+    if not is_data_given_up:
+        raise Rejected(
+            f"the data of {name} would be replaced by a copy of the primary's",
+            hint="If that is what you want, say so with --yes.",
+        )
     if (await desk.store.range(PAUSE_KEY)).items:
         raise Conflict("paused: no copy of the data is made", hint="Run `primacy resume` first.")
     if await primary_of(desk) == name:

@@ -1,4 +1,4 @@
-"""Diverged: listed, found, dismissed; its file where it is, and elsewhere the host that has it."""
+"""Diverged: listed, found, dismissed; its file where it is, and elsewhere the node that has it."""
 
 import asyncio
 from pathlib import Path
@@ -13,7 +13,7 @@ from primacy.cluster.control.diverged import (
     diverged_answer,
     find_diverged,
     list_diverged,
-    read_file,
+    read_text,
 )
 from primacy.cluster.control.requests import Desk
 from primacy.cluster.transactions import diverged_txn
@@ -70,10 +70,10 @@ def test_an_unknown_id_is_refused_with_those_that_there_are() -> None:
     asyncio.run(story())
 
 
-def test_the_file_is_shown_where_it_is_and_its_host_is_named_elsewhere(tmp_path: Path) -> None:
+def test_the_file_is_shown_where_it_is_and_its_node_is_named_elsewhere(tmp_path: Path) -> None:
     answer = diverged_answer(record("a-2-5", path=str(tmp_path / "transactions.sql")))
-    with pytest.raises(Unavailable, match=r"10\.0\.0\.1"):
-        read_file(answer, "10.0.0.1")
+    with pytest.raises(Unavailable, match="Node a saved it"):
+        read_text(answer)
     (tmp_path / READABLE_NAME).write_text("line\n" * (LINES_SHOWN_MAX + 3))
-    text, more_count = read_file(answer, "10.0.0.1")
-    assert (text.count("line"), more_count) == (LINES_SHOWN_MAX, 3)
+    shown = read_text(answer)
+    assert (shown.text.count("line"), shown.more_lines) == (LINES_SHOWN_MAX, 3)

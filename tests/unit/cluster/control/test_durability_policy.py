@@ -21,7 +21,7 @@ from primacy.cluster.policy import Policy
 from primacy.config import ENGINES
 from primacy.coordination.api import Put, Txn
 from primacy.coordination.memory import MemoryStore
-from primacy.errors import Rejected, Unavailable
+from primacy.errors import OutcomeUnknown, Rejected
 from primacy.model import Epoch, Incarnation, Member, NodeId, Revision
 from primacy.replication.records import (
     DURABILITY_KEY,
@@ -111,11 +111,11 @@ def test_a_second_wish_adds_to_the_first_and_a_reset_ends_both() -> None:
         await set_and_brought_about(at, Wish(on_timeout="degrade"), SAFE)
         held = (await at.store.range(POLICY_KEY)).items[0]
         await act(at, SAFE, held.mod)
-        with pytest.raises(Unavailable, match="has not taken it up"):
+        with pytest.raises(OutcomeUnknown, match="has not taken it up"):
             await set_policy(at, Wish(timeout_s=2.0), MARIADB, within_s=0.05)
         record = decoded(DurabilityPolicy, (await at.store.range(POLICY_KEY)).items[0].value)
         assert (record.on_timeout, record.timeout_s) == ("degrade", 2.0)
-        with pytest.raises(Unavailable):
+        with pytest.raises(OutcomeUnknown):
             await reset_policy(at, within_s=0.05)
         assert not (await at.store.range(POLICY_KEY)).items
         await act(at, SAFE, 0)
@@ -125,6 +125,7 @@ def test_a_second_wish_adds_to_the_first_and_a_reset_ends_both() -> None:
 
 
 REFUSED = {
+    "nothing at all": (Wish(), "nothing to set"),
     "what MariaDB does not keep": (Wish(acks=2), "mariadb keeps 0 or 1.*sqlite"),
     "a word that is none": (Wish(on_timeout="pray"), "block or degrade"),
     "another": (Wish(degrade_failover="maybe"), "refuse or lossy"),

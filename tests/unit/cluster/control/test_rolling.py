@@ -284,7 +284,7 @@ def test_a_copy_is_refused_for_the_primary_a_witness_and_during_a_pause() -> Non
 
     async def refused(node: str) -> PrimacyError:
         with pytest.raises(PrimacyError) as caught:
-            await reinit(cluster.desk, node, timeout_s=LONG_S)
+            await reinit(cluster.desk, node, is_data_given_up=True, timeout_s=LONG_S)
         return caught.value
 
     async def story() -> None:
@@ -303,5 +303,7 @@ def test_a_copy_is_refused_for_the_primary_a_witness_and_during_a_pause() -> Non
 
 def test_a_copy_names_the_life_that_is_given_up() -> None:
     cluster = Played()
-    told(cluster, reinit(cluster.desk, "b", timeout_s=LONG_S))
+    with pytest.raises(Rejected, match="the data of b would be replaced"):
+        told(cluster, reinit(cluster.desk, "b", is_data_given_up=False, timeout_s=LONG_S))
+    told(cluster, reinit(cluster.desk, "b", is_data_given_up=True, timeout_s=LONG_S))
     assert cluster.done == ["b reinit"]
