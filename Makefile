@@ -9,6 +9,7 @@ SEEDS ?= 150
 SOAK_SEEDS ?= 2000
 ROUNDS ?= 10
 SEED ?= 1
+MINUTES ?= 60
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -79,6 +80,9 @@ mutants: install  ## plant each known bug and see the simulator find it
 demo: install system  ## three servers, one fault after another (ENGINE=mariadb, ARGS="--fault crash")
 	$(BIN)/primacy demo --engine $(ENGINE) $(ARGS)
 
+calm: install system  ## MINUTES on busy cores with short stops: failovers that nobody needed (ARGS="--profile fast")
+	$(BIN)/python benchmarks/false_failovers.py --minutes $(MINUTES) $(ARGS)
+
 bench: install system  ## figures beside a floor measured in the same run; never fails on a time
 	$(BIN)/python benchmarks/failover.py --rounds $(ROUNDS) $(ARGS)
 
@@ -96,4 +100,4 @@ lock: install  ## pin the dependencies of pyproject.toml again, with hashes
 		--group dev pyproject.toml -o requirements.lock
 
 .PHONY: help install system check lint types layers unit conformance integration spec spec-soak sim \
-	test soak soak-faults soak-sqlite mutants demo bench golden fix lock
+	test soak soak-faults soak-sqlite mutants demo calm bench golden fix lock

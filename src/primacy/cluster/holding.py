@@ -2,9 +2,10 @@
 
     store --confirms a renewal--> keeper --deadline--> guard --kills when it passes
                                     ^                    |
-                                    +--- stops renewing --+ no confirmation for ttl/2
+                                    +--- stops renewing --+ no answer to a deadline for ttl/2
 
-Promises  The guard's deadline never lies beyond the lease's. After `release` nothing is renewed.
+Promises  The guard's deadline never lies beyond the lease's. After `release` nothing is renewed. A
+          guard that was told nothing for a while, since this process stood still, is not late.
 Assumes   The one who releases has closed the page and seen the database gone, or read-only.
 """
 
@@ -42,6 +43,8 @@ class Holding:
         self.claimed_epoch = Epoch(0)
         self.armed_epoch = Epoch(0)
         """The epoch whose deadline the guard holds: by this process's arming, or adopted."""
+        self._unanswered_since_s: float | None = None
+        """When the guard was told a deadline that it has not confirmed; None: it owes nothing."""
 
     @property
     def is_held(self) -> bool:
@@ -122,9 +125,11 @@ class Holding:
         if guardian is not None:
             await guardian.arm(epoch, self.deadline_s)
             self.armed_epoch = epoch
+            self._unanswered_since_s = None
 
     def _keep(self, keeper: LeaseKeeper) -> None:
         self._keeper = keeper
+        self._unanswered_since_s = None
         self._changed.set()
 
     # ---- keeping
@@ -155,18 +160,21 @@ class Holding:
         guardian = self._engine.guardian
         if guardian is None or self.armed_epoch == 0 or self.armed_epoch != self.claimed_epoch:
             return  # Not armed yet: arming hands over the deadline.
+        if self._unanswered_since_s is None:
+            self._unanswered_since_s = self._clock.now_s()
         await guardian.extend(self.claimed_epoch, self.deadline_s)
+        self._unanswered_since_s = None
 
     def _may_renew(self) -> bool:
-        """Not for a database whose guard has not confirmed the deadline for half a ttl."""
+        """Not for a database whose guard has owed the confirmation of a deadline for half a ttl."""
         guardian = self._engine.guardian
         if self.claimed_epoch == 0 or guardian is None:
             return True
         if guardian.exited.is_set():
             return False
-        if guardian.confirmed_at_s is None or self._keeper is None:
+        if self._unanswered_since_s is None or self._keeper is None:
             return True
-        return self._clock.now_s() - guardian.confirmed_at_s < self._keeper.ttl_s / 2
+        return self._clock.now_s() - self._unanswered_since_s < self._keeper.ttl_s / 2
 
     def _note_extension(self, _deadline_s: float) -> None:
         self._extended.set()

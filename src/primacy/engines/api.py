@@ -191,9 +191,6 @@ class Guardian(Protocol):
     exited: asyncio.Event
     """Set at once when the guard or the database has exited."""
 
-    confirmed_at_s: float | None
-    """On `clock.now_s`: when the last confirmed arm or extension was sent; None: none yet."""
-
     async def arm(self, epoch: Epoch, deadline_s: float) -> object: ...
 
     async def extend(self, epoch: Epoch, deadline_s: float) -> object: ...

@@ -57,7 +57,6 @@ class SimGuard:
         self.process = process
         self.page = page
         self.engine = engine
-        self.confirmed_at_s: float | None = None
         self.exited = asyncio.Event()
         self._world = world
         self._agent = agent
@@ -107,7 +106,6 @@ class SimGuard:
         if not self.process.is_up:
             self._world.start(self.process)
         self.page.close()
-        self.confirmed_at_s = None
         self.greet()
 
     def greet(self) -> None:
@@ -132,7 +130,6 @@ class SimGuard:
     def _raise_deadline(self, deadline_s: float) -> None:
         page = self.page
         page.deadline_s = max(page.deadline_s, deadline_s)
-        self.confirmed_at_s = self._clock.now_s()
         self._wait_for_deadline()
 
     def _wait_for_deadline(self) -> None:
