@@ -164,10 +164,13 @@ async def _api(parts: Parts, server: StoreServer, window: Window, counted: Count
 
 async def _keep_store(server: StoreServer, parts: Parts) -> None:
     """This host's member of the store. While its disk is full it is no member, and the brain goes
-    on with the others: it has to end what this host leads, and to say why."""
+    on with the others: it has to end what this host leads, and to say why.
+
+    Each life is a task of its own: a group that fails in it leaves a cancellation counted there.
+    """
     while True:
         try:
-            await server.run()
+            await asyncio.get_running_loop().create_task(server.run(), name="store-life")
         except* DiskFull as full:
             reason = str(leaf_of(full))
             parts.events(Event("store-stopped", {"node": parts.node, "reason": reason}))

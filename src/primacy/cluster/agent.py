@@ -354,19 +354,20 @@ class Agent:
         await self._observe_once()
 
     async def _act_unless_fallen(self, action: AnyAction, view: View) -> None:
-        premise = _premise(view)
-        failure: BaseException | None = None
+        """No TaskGroup: one whose task fails leaves a cancellation counted against this task, which
+        goes on. Before Python 3.11.3 the next `asyncio.timeout` would end it, and not the wait."""
+        loop = asyncio.get_running_loop()
+        performing = loop.create_task(self._hands.perform(action, view), name=type(action).__name__)
+        watching = loop.create_task(self._cancel_when_fallen(_premise(view), performing))
         try:
-            async with asyncio.TaskGroup() as tasks:
-                performing = tasks.create_task(
-                    self._hands.perform(action, view), name=type(action).__name__
-                )
-                watching = tasks.create_task(self._cancel_when_fallen(premise, performing))
-                performing.add_done_callback(lambda _: watching.cancel())
-        except* PrimacyError as group:
-            failure = group.exceptions[0]
-        if failure is not None:
-            raise failure
+            await asyncio.wait((performing,))
+        finally:
+            for task in (performing, watching):
+                task.cancel()
+            await asyncio.wait((performing, watching))
+        for task in (performing, watching):
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
 
     def _failed(self, action: Action, error: BaseException) -> None:
         name = type(action).__name__
