@@ -27,6 +27,7 @@ from primacy.cli import (
     restart,
     service,
     simulate,
+    sql,
     status,
 )
 from primacy.cli.format import complain
@@ -68,6 +69,7 @@ def application() -> typer.Typer:
     app.add_typer(log.app, name="log")
     app.command()(hold.lock)
     app.command()(hold.elect)
+    app.command()(sql.sql)
     app.command()(processes.demo)
     app.add_typer(simulate.app, name="sim")
     return app

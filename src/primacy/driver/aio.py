@@ -284,7 +284,7 @@ class AsyncCursor:
 
     async def take_batch(self, statements: Sequence[tuple[str, Given]], key: str) -> None:
         done = await self.connection.run(self._session.batch(statements, key=key))
-        self._results.take(done, generation=self._session.core.generation)
+        self._session.take(self._results, done)
         self._results.rowcount = done.rows_affected
 
     async def fetchone(self) -> Any:  # Any: what the row factory makes.

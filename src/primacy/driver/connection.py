@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 from primacy.driver import exceptions
+from primacy.driver.dump import dumped
 from primacy.driver.effects import Steps
 from primacy.driver.parameters import Given
 from primacy.driver.rows import Described, RowFactory
@@ -85,6 +86,10 @@ class Connection:
 
     def executescript(self, script: str) -> "Cursor":
         return self.cursor().executescript(script)
+
+    def iterdump(self) -> Iterator[str]:
+        """The SQL that makes the database again; of one moment, inside `begin(read_only=True)`."""
+        return dumped(self.execute)
 
     @property
     def isolation_level(self) -> str | None:
@@ -211,7 +216,7 @@ class Cursor:
 
     def take_batch(self, statements: Sequence[tuple[str, Given]], key: str) -> None:
         done = self._run(self._session.batch(statements, key=key))
-        self._results.take(done, generation=self._session.core.generation)
+        self._session.take(self._results, done)
         self._results.rowcount = done.rows_affected
 
     def fetchone(self) -> Any:  # Any: what the row factory makes.

@@ -26,7 +26,7 @@ from primacy.driver.exceptions import (
 )
 from primacy.driver.joining import Joiner
 from primacy.driver.line import Clock, Line, Lost, NotSent
-from primacy.driver.target import Target
+from primacy.driver.target import Target, Wanted
 from primacy.engines.sqlite.protocol import (
     SMALLER_PARTS,
     Access,
@@ -114,7 +114,11 @@ class Core:
                 continue
             if isinstance(answer, Done):
                 return answer
-            is_elsewhere = answer.branch is Branch.NOT_PRIMARY and is_first
+            is_elsewhere = (
+                answer.branch is Branch.NOT_PRIMARY
+                and is_first
+                and self.target.wanted is Wanted.PRIMARY
+            )
             if not is_elsewhere or self._now_s() + RETRY_PAUSE_S >= deadline_s:
                 raise raised_by(answer)
             self._leader = answer.leader
@@ -141,9 +145,11 @@ class Core:
             raise OutcomeUnknown(
                 f"the answer to COMMIT was lost: {lost}", hint=READ_FIRST
             ) from lost
-        if isinstance(answer, Failure):
-            raise raised_by(answer)
-        return answer
+        if isinstance(answer, Done):
+            return answer
+        if not is_commit and not answer.is_in_transaction:
+            return None  # It was undone before.
+        raise raised_by(answer)
 
     def fetch(self, cursor: int, *, generation: int) -> Steps[Done]:
         self._check_open()

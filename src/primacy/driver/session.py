@@ -2,6 +2,7 @@
 statement is, which rows have arrived. Sans-IO; the rules are those of Python's sqlite3.
 """
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
@@ -71,6 +72,8 @@ class Session:
         self.core = Core(target, now_s=now_s, nonce=nonce)
         self.isolation_level = checked_level(isolation_level)
         self.total_changes = 0
+        self._open: weakref.ref[Results] | None = None
+        """Whose rows the server still holds. It holds them for one cursor of a connection."""
 
     def execute(self, results: Results, sql: str, given: Given, *, key: str = "") -> Steps[None]:
         _check_sql(sql)
@@ -84,7 +87,7 @@ class Session:
         if not word:
             return  # Spaces and comments: SQLite does nothing.
         done = yield from self._run(sql, [parameters_of(given)], word=word, key=key)
-        results.take(done, generation=self.core.generation)
+        self.take(results, done)
         if word in CHANGES_ROWS or (word == "WITH" and done.rows_affected >= 0):
             results.rowcount = done.rows_affected
             self.total_changes += max(0, done.rows_affected)
@@ -123,6 +126,7 @@ class Session:
                 )
         is_read = all(first_word(each.sql) in READS for each in made)
         self._check_key(key)
+        yield from self._settle()
         return (yield from self.core.run(Asked(statements=made, is_read=is_read, key=key)))
 
     def begin(self, access: Access) -> Steps[None]:
@@ -130,21 +134,22 @@ class Session:
             raise ProgrammingError(
                 "a transaction is open: they do not nest", hint="Use SAVEPOINT inside of it."
             )
+        yield from self._settle()
         yield from self.core.run(Asked(statements=(), begin=access))
 
     def commit(self) -> Steps[None]:
+        yield from self._settle()
         yield from self.core.end(is_commit=True)
 
     def rollback(self) -> Steps[None]:
+        yield from self._settle()
         yield from self.core.end(is_commit=False)
 
     def row(self, results: Results) -> Steps[Row | None]:
         """The next one. None: there is none."""
         results.check_open()
         while not results.rows and results.cursor:
-            done = yield from self.core.fetch(results.cursor, generation=results.generation)
-            results.cursor = done.cursor
-            results.rows.extend(done.rows)
+            yield from self._fetch(results)
         return results.rows.popleft() if results.rows else None
 
     def discard(self, results: Results) -> Steps[None]:
@@ -154,10 +159,30 @@ class Session:
             yield from self.core.forget_cursor(results.cursor, generation=results.generation)
         results.reset()
 
+    def take(self, results: Results, done: Done) -> None:
+        """What a statement answered, and where the rest of it is."""
+        results.take(done, generation=self.core.generation)
+        self._open = weakref.ref(results) if results.cursor else None
+
     # ---- inside ----------------------------------------------------------------------------
+
+    def _fetch(self, results: Results) -> Steps[None]:
+        done = yield from self.core.fetch(results.cursor, generation=results.generation)
+        results.cursor = done.cursor
+        results.rows.extend(done.rows)
+
+    def _settle(self) -> Steps[None]:
+        """Before another statement: fetch what the server holds for an earlier cursor, whose caller
+        may read on. A cursor that nobody has any more is passed over."""
+        earlier, self._open = self._open() if self._open is not None else None, None
+        if earlier is None or earlier.generation != self.core.generation:
+            return
+        while earlier.cursor:
+            yield from self._fetch(earlier)
 
     def _run(self, sql: str, rows: list[Parameters], *, word: str, key: str) -> Steps[Done]:
         self._check_key(key)
+        yield from self._settle()
         is_read = word in READS
         begin = Access.NONE
         if (

@@ -1,0 +1,150 @@
+"""`primacy sql`: a plain shell for the SQLite server, over the driver."""
+
+import getpass
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import primacy.driver as db
+from primacy.cli.format import complain, say
+from primacy.cli.options import JsonOption
+from primacy.cli.sql_shell import Shell
+from primacy.driver.connection import Connection
+from primacy.driver.scripts import is_complete, statements_in
+from primacy.driver.target import target_of
+from primacy.engines.sqlite.scram import SALT_BYTES, verifier_of
+from primacy.errors import PrimacyError, Rejected
+
+DEFAULT_URL = "primacy://127.0.0.1/"
+HISTORY = Path("~/.primacy_sql_history")
+HISTORY_LINES_MAX = 2000
+PASSWORD_BYTES_MAX = 4096
+
+
+def sql(
+    url: Annotated[
+        str, typer.Argument(help="primacy://USER@HOST1,HOST2:PORT/DATABASE?option=value")
+    ] = DEFAULT_URL,
+    *,
+    command: Annotated[
+        list[str] | None,
+        typer.Option("--command", "-c", help="Run this and exit; may be given several times."),
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(help="Holds the password: one line.")
+    ] = None,
+    new_user: Annotated[
+        str | None,
+        typer.Option(help="Connect nowhere: print a line for the server's users file."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run SQL: from -c, from stdin, or line by line."""
+    if new_user is not None:
+        say(f"{_user(new_user)} {_verifier(password_file)}")
+        return
+    connection = _connected(url, password_file)
+    try:
+        shell = Shell(connection, is_json=as_json)
+        if command:
+            for text in command:
+                _run_script(shell, text)
+        elif sys.stdin.isatty():
+            _converse(shell)
+        else:
+            _run_script(shell, sys.stdin.read())
+    finally:
+        connection.close()
+
+
+def _connected(url: str, password_file: Path | None) -> Connection:
+    options: dict[str, str] = {}
+    target = target_of(url)
+    if password_file is not None:
+        options["password"] = _password_in(password_file)
+    elif target.user and not target.password and sys.stdin.isatty():
+        options["password"] = getpass.getpass(f"password of {target.user}: ")
+    return db.connect(url, isolation_level=None, **options)
+
+
+def _run_script(shell: Shell, text: str) -> None:
+    """The first error ends it."""
+    if text.lstrip().startswith("."):
+        shell.run(text.strip())
+        return
+    for statement in statements_in(text):
+        shell.run(statement)
+
+
+def _converse(shell: Shell) -> None:
+    """Until the end of input. An error is shown, and the next statement may be better."""
+    import readline  # Changes how stdin behaves: only where a person types.
+
+    history = HISTORY.expanduser()
+    if history.exists():
+        readline.read_history_file(history)
+    readline.set_history_length(HISTORY_LINES_MAX)
+    say(f"{shell.banner}  .help for help, Ctrl-D to leave")
+    try:
+        while not shell.is_over:
+            text = _typed(shell)
+            if text is None:
+                break
+            if not text:
+                continue
+            try:
+                shell.run(text)
+            except PrimacyError as error:
+                complain(str(error))
+            except KeyboardInterrupt:
+                complain("interrupted")
+    finally:
+        readline.write_history_file(history)
+
+
+def _typed(shell: Shell) -> str | None:
+    """A whole statement, over as many lines as it takes. None: the end of input."""
+    lines: list[str] = []
+    while True:
+        try:
+            lines.append(input(shell.prompt if not lines else "   ...> "))
+        except EOFError:
+            say("")
+            return None
+        except KeyboardInterrupt:
+            say("")
+            return ""
+        text = "\n".join(lines).strip()
+        if not text or text.startswith(".") or is_complete(text):
+            return text
+
+
+def _user(name: str) -> str:
+    if not name or any(each.isspace() or each == "#" for each in name):
+        raise Rejected(f"{name!r} is no user's name", hint="Use no spaces and no #.")
+    return name
+
+
+def _verifier(password_file: Path | None) -> str:
+    if password_file is not None:
+        password = _password_in(password_file)
+    else:
+        password = getpass.getpass("password: ")
+        if getpass.getpass("again: ") != password:
+            raise Rejected("the two passwords differ", hint="Try again.")
+    if not password:
+        raise Rejected("the password is empty", hint="Choose one that nobody guesses.")
+    return str(verifier_of(password, salt=os.urandom(SALT_BYTES)))
+
+
+def _password_in(path: Path) -> str:
+    with path.open("rb") as file:
+        raw = file.read(PASSWORD_BYTES_MAX + 1)
+    if len(raw) > PASSWORD_BYTES_MAX:
+        raise Rejected(
+            f"{path} is larger than {PASSWORD_BYTES_MAX} bytes", hint="It holds one line."
+        )
+    return raw.decode(errors="replace").rstrip("\r\n")

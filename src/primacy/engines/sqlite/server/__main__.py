@@ -1,0 +1,61 @@
+"""`python -m primacy.engines.sqlite.server SPEC.json`: one server, until a signal or a failure.
+
+Exit codes: 0 asked to stop; 1 it cannot go on; 2 wrong input. The reason is the last line on
+stderr.
+"""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from primacy.clock import SystemClock
+from primacy.engines.sqlite.server.process import SqliteServer
+from primacy.engines.sqlite.server.spec import Spec, read_spec
+from primacy.errors import PrimacyError, Rejected
+from primacy.telemetry import Event
+
+EXIT_FAILED = 1
+EXIT_REJECTED = 2
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        return _explained("one argument is needed: the server's JSON file", EXIT_REJECTED)
+    try:
+        why = asyncio.run(serve(read_spec(Path(arguments[0]))))
+    except Rejected as error:
+        return _explained(str(error), EXIT_REJECTED)
+    except (PrimacyError, OSError) as error:
+        return _explained(str(error), EXIT_FAILED)
+    return _explained(why, EXIT_FAILED) if why else 0
+
+
+async def serve(spec: Spec) -> str:
+    """Until it is asked to stop (empty), or cannot go on: why."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with SqliteServer(spec, clock=SystemClock(), events=_to_stderr) as server:
+        _to_stderr(Event("sql-serving", {"host": spec.host, "port": spec.port}))
+        async with asyncio.TaskGroup() as tasks:
+            waiting = [tasks.create_task(stop.wait()), tasks.create_task(server.ended.wait())]
+            _, running = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in running:
+                task.cancel()
+    return server.why
+
+
+def _to_stderr(event: Event) -> None:
+    sys.stderr.write(f"{event}\n")
+    sys.stderr.flush()
+
+
+def _explained(text: str, code: int) -> int:
+    sys.stderr.write(f"primacy: {text}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

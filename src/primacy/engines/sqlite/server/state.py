@@ -1,0 +1,94 @@
+"""What a server is at this moment: may it take writes, what has it applied. Owned by the loop."""
+
+import asyncio
+from collections.abc import Callable
+
+from primacy.clock import Clock
+from primacy.engines.sqlite.protocol import ServerRole
+from primacy.engines.sqlite.server.pipeline import Pipeline
+from primacy.engines.sqlite.tokens import NO_TOKEN, Token, token_in
+from primacy.errors import Conflict, Unavailable
+from primacy.model import Epoch, NodeId
+from primacy.replication.log.record import Point
+
+Permits = Callable[[int], bool]
+
+
+class ServerState:
+    """Shared by all sessions."""
+
+    def __init__(
+        self,
+        node: NodeId,
+        *,
+        applied: Point,
+        point_at: Callable[[int], Point | None],
+        permits: Permits,
+        clock: Clock,
+    ) -> None:
+        self.node = node
+        self.leader = ""
+        self.pipeline: Pipeline | None = None
+        """There is one while the doors are open for writes."""
+        self.epoch = Epoch(0)
+        """Of the reign; 0 where this is no primary."""
+        self.applied = applied
+        self._point_at = point_at
+        self._permits = permits
+        self._clock = clock
+        self._waiting: dict[asyncio.Future[None], int] = {}
+
+    @property
+    def role(self) -> ServerRole:
+        return ServerRole.PRIMARY if self.pipeline is not None else ServerRole.REPLICA
+
+    def may_answer(self) -> bool:
+        """The deadline page, before each answer of a primary. A replica's answers are old at any
+        time, and say how old."""
+        return self.epoch == 0 or self._permits(self.epoch)
+
+    def on_applied(self, point: Point) -> None:
+        """Readers see everything up to here."""
+        self.applied = point
+        if self._waiting:
+            for future, index in list(self._waiting.items()):
+                if index <= point.index and not future.done():
+                    future.set_result(None)
+
+    async def wait_for(self, after: str, *, deadline_s: float) -> None:
+        """Until a read sees the token's transaction. `Unavailable` at the deadline; `Conflict`: the
+        transaction is not in this history."""
+        token = token_in(after)
+        if token == NO_TOKEN:
+            return
+        if token.place > self.applied.index:
+            await self._until(token, deadline_s)
+        found = self._point_at(token.place)
+        if found is not None and found.epoch != token.epoch:
+            raise Conflict(
+                f"{after} is not in this history: record {token.place} is of epoch {found.epoch}",
+                hint="That transaction was given up in a failover. Forget the token.",
+            )
+
+    async def _until(self, token: Token, deadline_s: float) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[future] = token.place
+        left_s = deadline_s - self._clock.now_s()
+        try:
+            async with asyncio.timeout(max(0.0, left_s)):
+                await future
+        except TimeoutError as error:
+            raise Unavailable(
+                f"{token} is not applied on {self.node}, which is at {self.applied.position}",
+                hint="The replica lags: ask another one, or the primary.",
+            ) from error
+        finally:
+            del self._waiting[future]
+
+    def check_fresh(self, fresh_ms: int | None) -> None:
+        """`Unavailable`: the data may be older than that."""
+        if fresh_ms is not None and self.role is not ServerRole.PRIMARY:
+            raise Unavailable(
+                f"how far {self.node} is behind the primary is not known",
+                hint="Ask another server.",
+            )
