@@ -81,9 +81,13 @@ class LogMachine(RuleBasedStateMachine):
         if place is not None:
             path = directory / place.file
             data = bytearray(path.read_bytes())
-            begin = place.offset + int((len(data) - place.offset) * lost)
+            end_offset = len(data.rstrip(b"\0"))
+            begin = place.offset + int(max(end_offset - place.offset, 0) * lost)
             torn = {"cut": b"", "zeros": bytes(50), "noise": b"\xa5" * 50}[damage]
-            data[begin:] = torn
+            if damage == "cut":
+                del data[begin:]
+            else:
+                data[begin : begin + 50] = torn  # What follows did reach the disk.
             path.write_bytes(data)
         shutil.rmtree(self.directory)
         self.directory = directory

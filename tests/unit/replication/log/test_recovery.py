@@ -18,7 +18,7 @@ from tests.unit.replication.log.given import (
 from primacy.errors import Corrupt, Rejected
 from primacy.model import Epoch
 from primacy.replication.log.log import Log
-from primacy.replication.log.record import Point
+from primacy.replication.log.record import Point, decode
 from primacy.replication.log.segments import file_numbers, file_path
 from primacy.telemetry import Event
 
@@ -31,14 +31,14 @@ class Crashed:
     def __init__(self, tmp_path: Path, *, unsynced: int = 1) -> None:
         log = with_rows(tmp_path / "log", 3, 30)
         self.durable, self.durable_bytes = log.end, everything(log)
-        self.durable_size = only_file(log.directory).stat().st_size
+        self.durable_size = end_offset(log)
         for size in range(unsynced):
             log.append(rows(size + 10), epoch=ONE, source=A)
         self.end, self.end_bytes = log.end, everything(log)
         self.directory = copied(log.directory, "crashed")
-        log.close()
         self.path = only_file(self.directory)
-        self.whole = self.path.read_bytes()
+        self.whole = self.path.read_bytes()[: end_offset(log)]
+        log.close()
 
     def opened_with(self, data: bytes) -> tuple[Point, bytes, list[Event]]:
         """What the log holds when its file has become `data`; checked to go on behind it."""
@@ -50,6 +50,14 @@ class Crashed:
         with opened(self.directory) as log:
             assert everything(log) == found[1]
         return found
+
+
+def end_offset(log: Log) -> int:
+    """Behind the last record: what follows are zeros."""
+    place = log.place_of(log.end.index)
+    assert place is not None
+    ((header, _),) = decode(log.read(log.end.index - 1, bytes_max=1))
+    return place.offset + header.length
 
 
 def refused(directory: Path, path: Path, data: bytes) -> str:
@@ -150,7 +158,7 @@ def test_stored_bytes_that_look_like_a_mark_do_not_pose_as_one(tmp_path: Path) -
     before = everything(log)
     (entry,) = rows(0)
     posing = type(entry)(entry.kind, only_file(foreign.directory).read_bytes(), 0, 0)
-    size = only_file(log.directory).stat().st_size
+    size = end_offset(log)
     log.append([posing], epoch=ONE, source=A)
     directory = copied(log.directory, "crashed")
     log.close()
