@@ -9,15 +9,19 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from primacy.replication.log.record import HEADER_BYTES, RECORD_BYTES_MAX, length_at
 from primacy.replication.log.segments import MARK_BYTES, Head, corrupt
 
-EVERY_BYTES = 64 << 10
-"""Between two entries of an index: a thousand entries for a file of the usual size."""
+EVERY_BYTES = 16 << 10
+"""Between two entries of an index: four thousand entries for a file of the usual size."""
 
-READ_BYTES = 1 << 20
-"""At a time, while a file is walked."""
+WALK_BYTES = 32 << 10
+"""Read at a time where one record is looked for: two steps of the index."""
+
+INDEX_BYTES = 1 << 20
+"""Read at a time where a whole file is walked."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -95,7 +99,7 @@ def frames(segment: Segment, index: int) -> Iterator[Frame]:
     end_offset = segment.end_offset
     fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for frame in _walk(fd, segment.path, at, offset, end_offset):
+        for frame in _walk(fd, segment.path, at, offset, end_offset, step_bytes=WALK_BYTES):
             if frame.index >= index:
                 yield frame
     finally:
@@ -109,7 +113,8 @@ def index_of(segment: Segment) -> SparseIndex:
     fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         begin = (head.before.index + 1, head.first_offset)
-        for frame in _walk(fd, segment.path, *begin, segment.end_offset):
+        end_offset = segment.end_offset
+        for frame in _walk(fd, segment.path, *begin, end_offset, step_bytes=INDEX_BYTES):
             made.add(frame.index, frame.file_offset)
     finally:
         os.close(fd)
@@ -117,8 +122,10 @@ def index_of(segment: Segment) -> SparseIndex:
     return made
 
 
-def _walk(fd: int, path: Path, index: int, offset: int, end_offset: int) -> Iterator[Frame]:
-    want = READ_BYTES
+def _walk(
+    fd: int, path: Path, index: int, offset: int, end_offset: int, *, step_bytes: int
+) -> Iterator[Frame]:
+    want = step_bytes
     while offset < end_offset:
         data = os.pread(fd, min(want, end_offset - offset), offset)
         place = 0
@@ -134,8 +141,71 @@ def _walk(fd: int, path: Path, index: int, offset: int, end_offset: int) -> Iter
                 break
         if place:
             offset += place
-            want = READ_BYTES
+            want = step_bytes
         elif HEADER_BYTES <= length <= min(RECORD_BYTES_MAX, end_offset - offset) and want < length:
             want = length
         else:
             raise corrupt(path, offset, f"a record says that it is {length} bytes long")
+
+
+def collect(segment: Segment, after: int, *, last: int, bytes_max: int) -> bytes:
+    """The file's records from `after` + 1 to `last`, those that fit into `bytes_max`, and at least
+    the first. The end of the file ends them. `Corrupt` where the first is not there."""
+    known = segment.index or index_of(segment)
+    index, offset = known.before(after + 1)
+    end_offset = segment.end_offset
+    fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while True:
+            want = bytes_max + EVERY_BYTES + WALK_BYTES
+            data = os.pread(fd, min(want, end_offset - offset), offset)
+            taken = _take(data, index, after=after, last=last, bytes_max=bytes_max)
+            if taken.pieces:
+                return b"".join(taken.pieces)
+            offset, index = offset + taken.end, taken.next_index
+            if taken.end:
+                continue
+            length = length_at(data, 0)  # Of a record that is larger than what was read.
+            if not HEADER_BYTES <= length <= min(RECORD_BYTES_MAX, end_offset - offset):
+                what = f"record {index} is not there: its length would be {length}"
+                raise corrupt(segment.path, offset, what)
+            if index == after + 1:
+                return os.pread(fd, length, offset)
+            offset, index = offset + length, index + 1
+    finally:
+        os.close(fd)
+
+
+class _Taken(NamedTuple):
+    pieces: list[bytes]
+    end: int
+    """Where in the buffer the next frame begins."""
+    next_index: int
+
+
+def _take(data: bytes, index: int, *, after: int, last: int, bytes_max: int) -> _Taken:
+    """What stands between the marks, from `after` + 1 on. `index` is the first record's."""
+    pieces: list[bytes] = []
+    size = len(data)
+    left_bytes = bytes_max
+    place, begin = 0, -1
+    while index <= last:
+        length = length_at(data, place)
+        if length == MARK_BYTES:
+            if begin >= 0:
+                pieces.append(data[begin:place])
+                begin = -1
+            place += length
+            continue
+        if not HEADER_BYTES <= length <= size - place:
+            break
+        if index > after:
+            if length > left_bytes and (pieces or begin >= 0):
+                break
+            left_bytes -= length
+            begin = place if begin < 0 else begin
+        index += 1
+        place += length
+    if begin >= 0:
+        pieces.append(data[begin:place])
+    return _Taken(pieces, place, index)

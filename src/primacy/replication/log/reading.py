@@ -13,9 +13,8 @@ from primacy.model import Epoch, NodeId
 from primacy.replication.gtid import Gtid, GtidSet
 from primacy.replication.log import spans as named
 from primacy.replication.log.newest import Newest
-from primacy.replication.log.offsets import Place, Segment, frames
+from primacy.replication.log.offsets import Place, Segment, collect, frames
 from primacy.replication.log.record import Point, header_at
-from primacy.replication.log.segments import corrupt
 from primacy.replication.log.spans import Span
 
 
@@ -143,7 +142,7 @@ class Readable:
             return cached
         cut_count = self.cut_count
         try:
-            return _from_file(self._segment_of(after + 1), after, bytes_max, last)
+            return collect(self._segment_of(after + 1), after, last=last, bytes_max=bytes_max)
         except FileNotFoundError as error:
             raise Purged(after=after, first=self.first) from error
         except Corrupt as error:
@@ -155,18 +154,3 @@ class Readable:
         """The file that holds a record."""
         segments = self._segments
         return next(each for each in reversed(segments) if each.head.before.index < index)
-
-
-def _from_file(segment: Segment, after: int, bytes_max: int, last: int) -> bytes:
-    """Records of one file. Its end ends the answer: the caller asks again."""
-    pieces: list[bytes] = []
-    left_bytes = bytes_max
-    for frame in frames(segment, after + 1):
-        length = frame.end - frame.begin
-        if frame.index > last or (pieces and length > left_bytes):
-            break
-        pieces.append(frame.data[frame.begin : frame.end])
-        left_bytes -= length
-    if not pieces:
-        raise corrupt(segment.path, segment.end_offset, f"it ends before record {after + 1}")
-    return b"".join(pieces)

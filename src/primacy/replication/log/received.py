@@ -12,6 +12,7 @@ from primacy.replication.log.record import (
     header_at,
     is_sound,
     length_at,
+    plain_run,
     source_id,
 )
 from primacy.replication.log.spans import Span
@@ -22,7 +23,10 @@ def judged(data: bytes, *, after: Point, spans: Sequence[Span]) -> tuple[Point, 
     right checksums; `Conflict` unless they continue the history at `after`."""
     end, starts, offset = after, list[Span](), 0
     source = source_id(spans[-1].node) if spans else b""
-    while offset < len(data):
+    while True:
+        offset, end = plain_run(data, offset, after=end, source=source)
+        if offset >= len(data):
+            return end, starts
         length = length_at(data, offset)
         if not is_sound(data, offset, length):
             raise Corrupt(
@@ -41,4 +45,3 @@ def judged(data: bytes, *, after: Point, spans: Sequence[Span]) -> tuple[Point, 
                 hint="The sender's log is not one that a primary wrote. Clone this node.",
             )
         offset += length
-    return end, starts

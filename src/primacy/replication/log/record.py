@@ -25,6 +25,7 @@ RECORD_BYTES_MAX = 16 << 20
 _SEALED = struct.Struct("<II8s")  # Length, checksum, chain.
 _BODY = struct.Struct("<BBHQ16sQqQ")
 _HEADER = struct.Struct("<IIQBBHQ16sQqQ")
+_PLAIN = struct.Struct("<II8sBBHQ16sQ")  # A header up to the index, the chain as bytes.
 _LENGTH = struct.Struct("<I")
 _CHAIN_AT = 8
 _BODY_AT = _SEALED.size
@@ -48,6 +49,7 @@ class Kind(IntEnum):
 
 
 _KINDS = {int(kind): kind for kind in Kind}
+_PLAIN_KINDS = frozenset(_KINDS) - {Kind.EPOCH, Kind.GTID_LIST}
 
 
 class Point(msgspec.Struct, frozen=True, order=True):
@@ -230,6 +232,34 @@ def follow(header: Header, data: bytes | memoryview, offset: int, *, after: Poin
             hint="The histories have forked before it: one of them is to be given up.",
         )
     return header.point
+
+
+def plain_run(data: bytes, offset: int, *, after: Point, source: bytes) -> tuple[int, Point]:
+    """Pass over the records from `offset` on that plainly continue `after` in its own epoch, by
+    `source`. Stops before the first that does not, for whatever reason: where, and the point."""
+    unpack, crc32, size = _PLAIN.unpack_from, zlib.crc32, len(data)
+    epoch, index, chain = after.epoch, after.index, after.chain.to_bytes(8, "little")
+    while offset + HEADER_BYTES <= size:
+        length, checksum, stored, version, kind, flags, its_epoch, its_source, its_index = unpack(
+            data, offset
+        )
+        end = offset + length
+        if (
+            not HEADER_BYTES <= length <= RECORD_BYTES_MAX
+            or end > size
+            or its_index != index + 1
+            or its_epoch != epoch
+        ):
+            break
+        if version != VERSION or flags or kind not in _PLAIN_KINDS or its_source != source:
+            break
+        body = data[offset + _BODY_AT : end]
+        if crc32(stored + body, length) != checksum:
+            break
+        if blake2b(chain + body, digest_size=8).digest() != stored:
+            break
+        chain, index, offset = stored, its_index, end
+    return offset, Point(epoch, index, int.from_bytes(chain, "little"))
 
 
 def epoch_start(payload: bytes) -> EpochStart:

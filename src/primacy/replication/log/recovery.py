@@ -21,6 +21,8 @@ from primacy.replication.log.record import (
     header_at,
     is_sound,
     length_at,
+    plain_run,
+    source_id,
 )
 from primacy.replication.log.segments import (
     MARK_BYTES,
@@ -30,7 +32,7 @@ from primacy.replication.log.segments import (
     mark_at,
     write_at,
 )
-from primacy.replication.log.spans import Span
+from primacy.replication.log.spans import Span, spans_of
 from primacy.runtime.files import sync_directory
 from primacy.telemetry import Event, Sink, Value
 
@@ -50,7 +52,7 @@ class Damage:
 
 
 class Scanned:
-    """A file read from its head to its end, or to where it is damaged."""
+    """A file taken from its head to its end, or to where it is damaged: by `read` or `records`."""
 
     def __init__(self, path: Path, head: Head, data: bytes) -> None:
         self.path = path
@@ -61,35 +63,51 @@ class Scanned:
         self.index = SparseIndex(head.before.index + 1, head.first_offset)
         self.starts: list[Span] = []
         self.damage: Damage | None = None
-        self.has_spare_zeros = False
+        before = spans_of(head.gtids, last=head.before.index)
+        self._source = source_id(before[-1].node) if before else b""
         self._data = data
+        self._is_over = False
+
+    def read(self) -> None:
+        """All of it. `Corrupt` where a record that carries its checksum does not belong; `Rejected`
+        for a newer version's."""
+        while not self._is_over:
+            offset, first = self.end_offset, self.end.index + 1
+            self.end_offset, self.end = plain_run(
+                self._data, offset, after=self.end, source=self._source
+            )
+            if self.end_offset > offset:
+                self.index.add(first, offset)
+            self._step()
 
     def records(self) -> Iterator[tuple[int, Header]]:
-        """Each record's offset and header. To be taken to the end. `Corrupt` where a record that
-        carries its checksum does not belong; `Rejected` for a newer version's."""
-        data, salt = self._data, self.head.salt
-        offset = self.head.first_offset
-        while offset < len(data):
-            length = length_at(data, offset)
-            if length == MARK_BYTES:
-                durable_offset = mark_at(data, offset, salt)
-                if durable_offset is None:
-                    self._found_damage(offset, "a mark is damaged")
-                    return
-                self.durable_offset = max(self.durable_offset, durable_offset)
-                offset += MARK_BYTES
-            elif is_sound(data, offset, length):
-                header = header_at(data, offset)
-                self._take(offset, header)
-                yield offset, header
-                offset += length
-            elif not length and data.count(0, offset) == len(data) - offset:
-                self.has_spare_zeros = True
-                return
-            else:
-                self._found_damage(offset, "no whole record with a right checksum stands here")
-                return
-            self.end_offset = offset
+        """The same, with each record's offset and header on the way."""
+        while not self._is_over:
+            found = self._step()
+            if found is not None:
+                yield found
+
+    def _step(self) -> tuple[int, Header] | None:
+        """Past what stands at `end_offset`: a record, which is returned, or a mark; or it ends."""
+        data, offset, header = self._data, self.end_offset, None
+        length = length_at(data, offset)
+        if length == MARK_BYTES:
+            durable_offset = mark_at(data, offset, self.head.salt)
+            if durable_offset is None:
+                self._found_damage("a mark is damaged")
+                return None
+            self.durable_offset = max(self.durable_offset, durable_offset)
+        elif is_sound(data, offset, length):
+            header = header_at(data, offset)
+            self._take(offset, header)
+        elif not length and data.count(0, offset) == len(data) - offset:
+            self._is_over = True
+            return None
+        else:
+            self._found_damage("no whole record with a right checksum stands here")
+            return None
+        self.end_offset += length
+        return None if header is None else (offset, header)
 
     def raise_damage(self, *, is_last: bool) -> None:
         """`Corrupt` for what no crash leaves."""
@@ -107,21 +125,24 @@ class Scanned:
             if header.kind is Kind.EPOCH:
                 start = epoch_start(self._data[offset + HEADER_BYTES : offset + header.length])
                 self.starts.append(Span(header.epoch, start.node, header.index))
+                self._source = source_id(start.node)
         except (Conflict, Corrupt) as error:
             raise corrupt(self.path, offset, error.what) from error
+        if header.source != self._source:
+            raise corrupt(self.path, offset, "a record is not by the primary of its epoch")
         self.index.add(header.index, offset)
 
-    def _found_damage(self, offset: int, what: str) -> None:
-        by_marks = durable_by_marks(self._data, offset, self.head.salt)
-        self.damage = Damage(offset, what, max(by_marks, self.durable_offset))
+    def _found_damage(self, what: str) -> None:
+        by_marks = durable_by_marks(self._data, self.end_offset, self.head.salt)
+        self.damage = Damage(self.end_offset, what, max(by_marks, self.durable_offset))
+        self._is_over = True
 
 
 def recover_last(path: Path, head: Head, events: Sink) -> tuple[int, Scanned]:
     """Open the last file to go on behind what it holds, all of which is durable from then on."""
     data = path.read_bytes()
     scanned = Scanned(path, head, data)
-    for _ in scanned.records():
-        pass
+    scanned.read()
     scanned.raise_damage(is_last=True)
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:

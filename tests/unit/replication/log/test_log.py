@@ -137,6 +137,20 @@ def test_every_record_is_found_by_its_index_wherever_it_stands(
         ]
 
 
+def test_a_record_in_the_middle_of_a_large_batch_is_found(tmp_path: Path) -> None:
+    """The index knows where the batch begins, and no more."""
+    log = with_rows(tmp_path / "log", cache_bytes=0)
+    log.append(rows(*[900] * 200, 300_000, *[800] * 100), epoch=ONE, source=A)
+    log.append(rows(1), epoch=ONE, source=A)
+    log.sync()
+    for bytes_max in (1, 2_000, 100_000):
+        for after in (0, 1, 150, 200, 201, 202, 250, 301):
+            ((header, _), *more) = decode(log.read(after, bytes_max=bytes_max))
+            assert header.index == after + 1
+            assert len(more) == 0 or sum(each.length for each, _ in more) <= bytes_max
+    log.close()
+
+
 def test_one_record_larger_than_asked_for_is_read_all_the_same(tmp_path: Path) -> None:
     for cache_bytes in (0, 8 << 20):
         directory = tmp_path / str(cache_bytes)
