@@ -19,15 +19,20 @@ _HEADER = struct.Struct("<IBI")
 _CHECKED = struct.Struct("<IB")
 
 
-def encode_frame(payload: bytes, *, size_max: int = FRAME_BYTES_MAX) -> bytes:
-    """`Rejected` above `size_max`: the other end would close the connection."""
-    if len(payload) > size_max:
+def encode_frame(*parts: bytes, size_max: int = FRAME_BYTES_MAX) -> bytes:
+    """One payload, given in parts so that a large one is copied once. `Rejected` above `size_max`:
+    the other end would close the connection."""
+    length = sum(map(len, parts))
+    if length > size_max:
         raise Rejected(
-            f"a message of {len(payload)} bytes exceeds the limit of {size_max}",
+            f"a message of {length} bytes exceeds the limit of {size_max}",
             hint="Send it in smaller parts.",
         )
-    checked = _CHECKED.pack(len(payload), VERSION)
-    return checked + zlib.crc32(payload, zlib.crc32(checked)).to_bytes(4, "little") + payload
+    checked = _CHECKED.pack(length, VERSION)
+    checksum = zlib.crc32(checked)
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+    return b"".join((checked, checksum.to_bytes(4, "little"), *parts))
 
 
 class FrameDecoder:
@@ -40,6 +45,10 @@ class FrameDecoder:
     @property
     def buffered_bytes(self) -> int:
         return len(self._buffer)
+
+    def allow(self, size_max: int) -> None:
+        """From now on: the other end has shown who it is."""
+        self._size_max = size_max
 
     def feed(self, data: bytes) -> list[bytes]:
         """The payloads that are complete now, in order. `Corrupt` for what is no frame of ours."""

@@ -24,6 +24,7 @@ from primacy.engines.mariadb.server import LocalServer
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.errors import Conflict, PrimacyError, Rejected, Unavailable
 from primacy.model import Address, NodeId
+from primacy.runtime import proofs
 from primacy.telemetry import Event, Sink, Value
 
 CLONES_MAX = 1
@@ -77,11 +78,11 @@ class CloneDoor:
     async def _give(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         timing, secret = self._settings.timing, self._settings.cluster_secret
         hello = await wire.receive(reader, wire.Hello, within_s=timing.peer_s)
-        challenge = wire.Challenge(nonce=secrets.token_hex(wire.NONCE_BYTES))
+        challenge = wire.Challenge(nonce=secrets.token_hex(proofs.NONCE_BYTES))
         await wire.send(writer, challenge)
         proof = await wire.receive(reader, wire.Proof, within_s=timing.peer_s)
         expected = wire.mac(secret, "receiver", hello, challenge)
-        if hello.cluster != self._settings.cluster or not wire.is_proof(proof.mac, expected):
+        if hello.cluster != self._settings.cluster or not proofs.is_proof(proof.mac, expected):
             raise Rejected(f"{hello.node!r} does not know the secret", hint="Check its secret.")
         total_bytes = await asyncio.to_thread(_size, self._settings.layout.data)
         own = wire.mac(secret, "donor", hello, challenge)
@@ -245,13 +246,13 @@ async def _prove(
 ) -> int:
     """Both sides show that they know the secret. Returns the estimated size."""
     secret, within_s = settings.cluster_secret, settings.timing.peer_s
-    nonce = secrets.token_hex(wire.NONCE_BYTES)
+    nonce = secrets.token_hex(proofs.NONCE_BYTES)
     hello = wire.Hello(cluster=settings.cluster, node=settings.node, nonce=nonce, compare=compare)
     await wire.send(writer, hello)
     challenge = await wire.receive(reader, wire.Challenge, within_s=within_s)
     await wire.send(writer, wire.Proof(mac=wire.mac(secret, "receiver", hello, challenge)))
     header = await wire.receive(reader, wire.Header, within_s=settings.timing.clone_silence_s)
-    if not wire.is_proof(header.mac, wire.mac(secret, "donor", hello, challenge)):
+    if not proofs.is_proof(header.mac, wire.mac(secret, "donor", hello, challenge)):
         raise Rejected("the donor does not know the secret", hint="Check the secret of both.")
     return header.total_bytes
 

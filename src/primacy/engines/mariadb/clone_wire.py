@@ -18,18 +18,16 @@ Does not: hide the data from the network. The secret never crosses it; the rows 
 """
 
 import asyncio
-import hashlib
-import hmac
 import struct
 from typing import TypeVar
 
 import msgspec
 
 from primacy.errors import Rejected, Unavailable
+from primacy.runtime.proofs import proof_of
 
 CONTROL_BYTES_MAX = 16 * 1024
 PIECE_BYTES = 256 * 1024
-NONCE_BYTES = 32
 _LENGTH = struct.Struct(">I")
 
 
@@ -83,12 +81,7 @@ C = TypeVar("C", Hello, Challenge, Proof, Header, Trailer, Checksums)
 def mac(secret: bytes, who: str, hello: Hello, challenge: Challenge) -> str:
     """`who` is `receiver` or `donor`, so that neither proof can be sent back as the other."""
     said = msgspec.json.encode([who, hello, challenge])
-    return hmac.new(secret, b"clone:" + said, hashlib.sha256).hexdigest()
-
-
-def is_proof(given: str, expected: str) -> bool:
-    """Compared in constant time."""
-    return hmac.compare_digest(given.encode(), expected.encode())
+    return proof_of(secret, "clone", said)
 
 
 async def send(writer: asyncio.StreamWriter, message: msgspec.Struct) -> None:

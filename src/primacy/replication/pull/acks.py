@@ -1,7 +1,7 @@
 """Which commits are acknowledged: rules 1 to 3 of the promotion rule, counted. Pure.
 
-Promises  `acknowledged` is held durably by the primary and by k members under *every* requirement
-          in force; it never goes back. Nothing is released before `open` or after `close`. A waiter
+Promises  What is released is at that moment held durably by the primary and by k members under
+          *every* requirement in force. Nothing is released before `open` or after `close`. A waiter
           is released once, in the order of the log.
 Assumes   What a member reports it holds durably, and its log up to there is this one: the pull
           protocol compares both at connect. The caller swaps the record in the store between
@@ -67,12 +67,14 @@ class Acks(Generic[T]):
         self._current = requirement
         self._next: Requirement | None = None
         self._alone = 0
-        """Acknowledged under the current requirement alone when the change began."""
+        """What may have been acknowledged under the current requirement alone."""
         self._marker: int | None = None
         self._is_swap_sent = False
         self._is_open = False
         self._is_closed = False
         self._acknowledged = 0
+        self._highest = 0
+        """That `acknowledged` has ever been: up to here clients may have been answered."""
         self._reports: dict[NodeId, _Report] = {}
         self._waiting: deque[tuple[int, T]] = deque()
 
@@ -85,7 +87,8 @@ class Acks(Generic[T]):
 
     def report(self, member: Member, epoch: Epoch, *, received: int, applied: int) -> None:
         """A member holds this much, as it says to the primary of `epoch`. The latest word counts:
-        one life of a node replaces another. Words to another reign are ignored."""
+        one life of a node replaces another, and whoever lost something holds it no longer. Words
+        to another reign are ignored."""
         if epoch != self.epoch:
             return
         self._reports[member.node] = _Report(member.incarnation, received, min(applied, received))
@@ -142,7 +145,7 @@ class Acks(Generic[T]):
                 "another change of the durability record is under way",
                 hint="Settle it first, or give it up if its swap was not sent.",
             )
-        self._next, self._alone = to, self._acknowledged
+        self._next, self._alone = to, self._highest
 
     def mark(self, index: int) -> None:
         """The marker row stands at `index`: whoever holds it holds what the old record alone has
@@ -193,7 +196,7 @@ class Acks(Generic[T]):
 
     @property
     def acknowledged(self) -> int:
-        """Every commit up to here may be answered; 0 before the doors open."""
+        """Every commit up to here may be answered now; 0 before the doors open."""
         return self._acknowledged
 
     @property
@@ -244,8 +247,8 @@ class Acks(Generic[T]):
 
     def _count(self) -> None:
         if self._is_open:
-            held = min(self.held(each) for each in self.in_force)
-            self._acknowledged = max(self._acknowledged, held)
+            self._acknowledged = min(self.held(each) for each in self.in_force)
+            self._highest = max(self._highest, self._acknowledged)
 
     def _changing(self) -> Requirement:
         if self._next is None:
