@@ -9,7 +9,7 @@ any other node with data            it seals for epoch + 1, publishes, and 5(b) 
 import math
 from collections.abc import Mapping
 
-from primacy.cluster.actions import Claim, Initialise, Plan, Seal, act, wait
+from primacy.cluster.actions import Claim, Initialise, Plan, Salvage, Seal, act, wait
 from primacy.cluster.policy import Policy, back_off_s
 from primacy.cluster.view import DISK_FULL, View, is_silent
 from primacy.engines.api import ServerState
@@ -125,10 +125,7 @@ def _seal_or_claim(view: View, policy: Policy, epoch: Epoch) -> Plan:
     if news:
         return act(Seal(epoch=epoch, reason=f"{news} is not as it was said"))
     if own.is_broken:
-        return wait(
-            f"sealed for epoch {epoch}: its applier stopped at {view.engine.applied} of"
-            f" {view.engine.received}: {view.engine.replication.error}. It cannot lead so"
-        )
+        return _broken(view, epoch)
     accepted = view.store.failover.accept_loss if view.store.failover else ()
     verdict = _judge(view, policy, own, accepted)
     if not verdict.is_allowed:
@@ -160,6 +157,16 @@ def _seal_or_claim(view: View, policy: Policy, epoch: Epoch) -> Plan:
             may_lose="" if accepted else verdict.may_lose,
             reason=verdict.reason,
         ),
+    )
+
+
+def _broken(view: View, epoch: Epoch) -> Plan:
+    """It has said how far it goes, and cannot lead while it cannot apply that."""
+    if view.engine.needs_salvage:
+        return act(Salvage(reason="what its relay log holds could not be applied: once more"))
+    return wait(
+        f"sealed for epoch {epoch}: its applier stopped at {view.engine.applied} of"
+        f" {view.engine.received}: {view.engine.replication.error}. It cannot lead so"
     )
 
 

@@ -149,8 +149,8 @@ class ModelEngine(ModelServer):
             await self.kill()
         if not self.process.is_up and not self.files.led_epoch:
             await self.start(as_primary=True)
-        if self.process.is_up and self.needs_salvage:
-            await self.salvage()
+        if self.process.is_up and self.needs_salvage and not files.is_applier_broken:
+            await self.salvage()  # Else the relay log says all the same how far it goes.
         self.receiver.stop()
         if self.files.synced < len(self.files.log):
             await self._synced()

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from primacy.cluster.policy import Policy
-from primacy.model import Epoch, Incarnation, NodeId
+from primacy.model import Epoch, Incarnation, Member, NodeId
+from primacy.replication.durability import seals_needed
 from primacy.replication.records import DurabilityRecord, SealNote
 from primacy.sim.engine_log import Files, Record
 from primacy.sim.moments import Moment, Moments
@@ -106,7 +107,10 @@ class Ledger:
             self._former[engine.node, files.incarnation] = files.log[: files.synced]
 
     def may_be_lost(self, node: NodeId) -> bool:
-        """Whether every write that must not be missing is on another disk, too."""
+        """Whether every write that must not be missing is on another disk, too, and the newest
+        record still finds it there: rule 5 knows no more than that."""
+        if not self._is_found_without(node):
+            return False
         files = self.engines[node].files
         others = [
             {record.uid for record in each.files.log[: each.files.synced]}
@@ -118,6 +122,23 @@ class Ledger:
             for record in files.log[: files.synced]
             if record.uid in self.acknowledged
         )
+
+    def _is_found_without(self, node: NodeId) -> bool:
+        """By its primary's own disk, or by enough of its members'."""
+        if not self.durability:
+            return True
+        record = self.durability[max(self.durability)]
+
+        def stands(member: Member) -> bool:
+            files = self.engines[member.node].files
+            is_there = member.node != node and not files.is_absent
+            return is_there and files.incarnation == member.incarnation
+
+        if stands(record.primary) and not self.engines[record.primary.node].files.is_cut:
+            return True
+        standing = sum(stands(member) for member in record.members)
+        needed = seals_needed(len(record.members), record.acks)
+        return record.is_lossy or (record.acks > 0 and standing >= needed)
 
     def is_settled(self, primary: NodeId) -> bool:
         """Its doors are open under its own record, and every other data node counts."""

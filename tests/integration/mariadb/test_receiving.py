@@ -140,6 +140,36 @@ def test_a_started_replica_says_that_it_needs_a_salvage(trio: Trio) -> None:
     run(story())
 
 
+def test_a_relay_log_that_cannot_be_applied_says_all_the_same_how_far_it_goes(trio: Trio) -> None:
+    """Others may hold as much: they must know, or nobody can lead while this node cannot."""
+
+    async def story() -> None:
+        async with trio:
+            await trio.up()
+            await write(trio[A], 1)
+            await trio.caught_up(A, B)
+            applied = (await trio[B].engine.observe()).applied
+            await trio[B].sql("SET STATEMENT sql_log_bin = 0 FOR INSERT INTO shop.t VALUES (2, 0)")
+            async with blocked_applier(trio[B]):
+                await write(trio[A], 2, 3)
+                end = (await trio[A].engine.observe()).received
+                await trio[B].until(lambda seen: seen.received >= end)
+                await trio[B].engine.kill()
+            sealed = await trio[B].engine.seal(Epoch(2))
+            seen = await trio[B].engine.observe()
+            for each in (sealed, seen):
+                assert (each.received, each.applied) == (end, applied)
+                assert each.needs_salvage
+                assert "cannot be replayed" in (each.replication.error or "")
+            await trio[B].sql("SET STATEMENT sql_log_bin = 0 FOR DELETE FROM shop.t WHERE id = 2")
+            await trio[B].engine.salvage()
+            seen = await trio[B].engine.observe()
+            assert seen.received == seen.applied == end
+            assert seen.replication.error is None
+
+    run(story())
+
+
 def test_a_relay_log_with_a_torn_end_is_salvaged_up_to_it(trio: Trio) -> None:
     """As a disk that is full leaves it: nobody has acknowledged half an event."""
 

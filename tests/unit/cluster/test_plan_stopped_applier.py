@@ -42,6 +42,14 @@ def test_its_seal_says_so_and_it_does_not_claim() -> None:
     assert "cannot lead" in step.reason
 
 
+def test_a_relay_log_that_could_not_be_applied_is_tried_again() -> None:
+    """It has said how far it goes: the others can go on meanwhile."""
+    seals = {**BOTH_SEALED, "seals": {B: broken_seal(), C: seal(C)}}
+    stuck = replace(BROKEN, needs_salvage=True)
+    action = plan(replace(vacant(B, **seals), engine=stuck), POLICY).action
+    assert isinstance(action, do.Salvage)
+
+
 def test_once_its_applier_goes_on_it_says_that_and_may_claim() -> None:
     seals = {**BOTH_SEALED, "seals": {B: broken_seal(), C: seal(C)}}
     mended = seen(B, received=AHEAD, applied=AHEAD)

@@ -146,6 +146,7 @@ class MariaDbEngine:
         if not was_alive:
             self._note(following_epoch=Epoch(0))
             self._salvage_failure = None
+            self._receiver.forget_stuck()
             self._needs_salvage = await self._receiver.has_unapplied_relay_log()
             self._tell("database-started", needs_salvage=self._needs_salvage)
 
@@ -336,9 +337,18 @@ class MariaDbEngine:
                 return await self._read_from_files()
             await self.start(as_primary=True)
         if self._needs_salvage and not (await self._server.status()).errant:
-            await self.salvage()  # What comes after a transaction of its own cannot be applied.
+            await self._salvage_if_it_can()  # What comes after one of its own cannot be applied.
         await self._receiver.stop_receiving()
         return self._observation(await self._receiver.sealed_status())
+
+    async def _salvage_if_it_can(self) -> None:
+        """Where the relay log cannot be applied it still says how far it goes. Its node does not
+        lead so, and others need to know whether they hold as much."""
+        try:
+            await self.salvage()
+        except Unavailable:
+            if not self._receiver.is_stuck:
+                raise
 
     async def _read_from_files(self) -> Observation:
         """An old primary that is down stays down: a start would either cut its log or commit what
@@ -394,7 +404,7 @@ class MariaDbEngine:
             heartbeat_age_s=self._clock.now_s() - self._heartbeat_at_s,
             has_old_data=self._directory.has_old_data,
         )
-        return observation(status, known)
+        return observation(self._receiver.with_stuck(status), known)
 
     def _silent(self, state: ServerState, why: str) -> Observation:
         """What the files say of a server that does not answer."""

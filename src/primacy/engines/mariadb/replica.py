@@ -52,6 +52,21 @@ class Receiver:
         self._server = server
         self._process = process
         self._tell = tell
+        self._stuck: Reading | None = None
+
+    @property
+    def is_stuck(self) -> bool:
+        """The last salvage failed, and how far the relay log goes is known all the same."""
+        return self._stuck is not None
+
+    def forget_stuck(self) -> None:
+        self._stuck = None
+
+    def with_stuck(self, status: Status) -> Status:
+        """What a salvage could not apply was received, whatever the server has forgotten of it."""
+        if self._stuck is None or not are_threads_down(status.upstream):
+            return status
+        return _with_epochs(_with_received(status, self._stuck), self._stuck)
 
     async def stop_receiving(self) -> None:
         """The IO thread ends; the SQL thread runs on, so that the relay log is kept."""
@@ -99,9 +114,7 @@ class Receiver:
         reading = await self.read_unapplied(status)
         if status.errant and are_threads_down(status.upstream):  # The server has forgotten it.
             status = _with_received(status, reading)
-        known = {row.epoch for row in status.epochs}
-        new = tuple(row for row in reading.epochs if row.epoch not in known)
-        return replace(status, epochs=status.epochs + new)
+        return _with_epochs(status, reading)
 
     async def drain(self, *, within_s: float) -> None:
         """Apply all that was received. `Unavailable`: it takes longer, or the applier fails."""
@@ -166,7 +179,9 @@ class Receiver:
                 )
             except Unavailable:
                 if not await self._holds(reading.last_sequence):
+                    self._stuck = reading if reading.is_whole else None
                     raise  # Else only the end was torn, and nobody has acknowledged half an event.
+        self._stuck = None
         await self.adopt_own_log()
 
     async def _holds(self, sequence: int) -> bool:
@@ -241,6 +256,12 @@ def _applied_text(status: Status) -> str:
         return before(status.applied_sequence + 1)
     is_own_ahead = sequence_of(status.logged_text) > sequence_of(status.replicated_text)
     return status.logged_text if is_own_ahead else status.replicated_text
+
+
+def _with_epochs(status: Status, reading: Reading) -> Status:
+    known = {row.epoch for row in status.epochs}
+    new = tuple(row for row in reading.epochs if row.epoch not in known)
+    return replace(status, epochs=status.epochs + new)
 
 
 def _with_received(status: Status, reading: Reading) -> Status:
