@@ -3,6 +3,7 @@
 Does not  Parse SQL: what a statement does is decided by SQLite, when it is prepared.
 """
 
+import re
 from enum import Enum
 
 
@@ -27,13 +28,14 @@ MAY_READ = READS | {"WITH", "PRAGMA"}
 """What is tried where nothing can be changed, before it is given to the writer."""
 
 
+_BLANKS = re.compile(r"(?:[\s;\ufeff]|--[^\n]*|/\*.*?(?:\*/|\Z))*", re.DOTALL)
+_WORD = re.compile(r"[^\W\d]+")
+
+
 def first_word(sql: str) -> str:
     """In upper case. Empty where there is nothing but spaces and comments."""
-    rest = _after_blanks(sql)
-    end = 0
-    while end < len(rest) and (rest[end].isalpha() or rest[end] == "_"):
-        end += 1
-    return rest[:end].upper()
+    found = _WORD.match(sql, _blanks_end(sql))
+    return found.group().upper() if found is not None else ""
 
 
 def control_of(sql: str) -> tuple[Control, str] | None:
@@ -94,16 +96,9 @@ def _words(text: str) -> list[str]:
 
 def _after_blanks(sql: str) -> str:
     """Without leading spaces, comments, byte order mark and empty statements."""
-    at = 0
-    while at < len(sql):
-        if sql[at].isspace() or sql[at] in ";\ufeff":
-            at += 1
-        elif sql.startswith("--", at):
-            end = sql.find("\n", at)
-            at = len(sql) if end < 0 else end + 1
-        elif sql.startswith("/*", at):
-            end = sql.find("*/", at + 2)
-            at = len(sql) if end < 0 else end + 2
-        else:
-            break
-    return sql[at:]
+    return sql[_blanks_end(sql) :]
+
+
+def _blanks_end(sql: str) -> int:
+    found = _BLANKS.match(sql)
+    return found.end() if found is not None else 0

@@ -31,6 +31,8 @@ from primacy.telemetry import Event, Sink
 WATCH_EVERY_S = 0.5
 """How often what runs is compared with its time limit."""
 
+PURGE_EVERY_S = 30.0
+
 USERS_BYTES_MAX = 1 << 20
 
 Acknowledged = Callable[[Point], Coroutine[Any, Any, None]]
@@ -147,7 +149,9 @@ class SqliteServer:
         watching = self._tasks.create_task(
             self._watch_statements(state, readers), name="statements"
         )
+        purging = self._tasks.create_task(self._purge(state, log), name="purging")
         keep.callback(watching.cancel)
+        keep.callback(purging.cancel)
         around = Around(
             state=state,
             readers=readers,
@@ -206,6 +210,17 @@ class SqliteServer:
         """What was not begun: nothing of it was applied."""
         for job in jobs:
             job.answer(_not_begun(job, why, leader=self._state.leader if self._state else ""))
+
+    async def _purge(self, state: ServerState, log: Log) -> None:
+        """Never what is not applied here yet; a replica holds what it needs (`Log.hold`)."""
+        keep_bytes = self.spec.limits.log_keep_bytes
+        while True:
+            await self._clock.sleep(PURGE_EVERY_S)
+            before = state.applied.index + 1
+            try:
+                await asyncio.to_thread(log.purge, keep_bytes=keep_bytes, before_index=before)
+            except Unavailable as error:  # Next time: a log that cannot be written ends the writer.
+                self._events(Event("sql-purge-failed", {"why": error.what}))
 
     async def _watch_statements(self, state: ServerState, readers: Readers) -> None:
         while True:

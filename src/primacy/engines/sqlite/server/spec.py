@@ -32,6 +32,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Transactions of one group commit."""
     requests_keep_s: float = 86_400.0
     """How long answers are kept for idempotency keys."""
+    log_keep_bytes: int = 1 << 30
+    """Of the log: older files go once everything in them is applied and nobody holds them."""
     reserve_bytes: int = 64 << 20
     """With less free space than this, writes are refused: what is logged must fit the database
     too, and a log that cannot be written stops the node."""
