@@ -219,7 +219,8 @@ class Exclude(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutStrangers(Action):
-    """End the connections of receivers that are no node of this cluster: one acknowledges."""
+    """Lock out receivers that are no node of this cluster: one of them acknowledges. On a replica:
+    who was locked out by the primary for that, before this server may lead."""
 
     accounts: tuple[str, ...]
 

@@ -288,8 +288,10 @@ class Hands:
             self._alarm(view, (action.node,), action.reason)
 
     async def _cut_strangers(self, action: do.CutStrangers, view: View) -> None:
-        await self._engine.cut_strangers()
-        self._alarm(view, action.accounts, action.reason)
+        locked = await self._engine.cut_strangers(action.accounts)
+        self._sight.shut_out |= set(action.accounts)
+        if view.is_primary:
+            self._alarm(view, tuple(sorted(locked)) or action.accounts, action.reason)
 
     def _alarm(self, view: View, clients: tuple[str, ...], reason: str) -> None:
         self._sight.note_cut(clients, self._clock.now_s())

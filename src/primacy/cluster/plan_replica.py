@@ -8,6 +8,7 @@ would have to be cut stays down: it may be the only one that holds everything.
 from primacy.cluster.actions import (
     Claim,
     Clone,
+    CutStrangers,
     Demote,
     DropLease,
     Follow,
@@ -164,7 +165,30 @@ def _run_as_replica(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
         return wait(f"replication shows: {replication.error}", ERROR_CONFIRMED_AFTER_S)
     if view.engine.has_old_data and replication.is_receiving and replication.is_applying:
         return act(ForgetOldData(reason="a healthy replica again: the old data may go"))
+    return _at_rest(view, policy, record)
+
+
+def _at_rest(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
+    """It follows, and nothing is wrong."""
+    strangers = _strangers(view, policy, record)
+    if strangers:
+        return act(
+            CutStrangers(
+                accounts=strangers,
+                reason=f"they acknowledged to {record.node} unrecorded: shut out here too, before"
+                " this node may lead",
+            )
+        )
     return wait(f"follows {record.node} in epoch {record.epoch}")
+
+
+def _strangers(view: View, policy: Policy, record: PrimaryRecord) -> tuple[str, ...]:
+    """Whom the primary's alarm names and this server still lets in."""
+    leading = view.store.nodes.get(record.node)
+    if leading is None:
+        return ()
+    named = set(leading.unexpected_clients) - set(policy.data_nodes) - view.shut_out
+    return tuple(sorted(named))
 
 
 def _should_acknowledge(view: View, record: PrimaryRecord) -> bool:

@@ -139,6 +139,8 @@ class View:
     """How long more clients have acknowledged than the record and their own words explain."""
     unexpected_clients: tuple[str, ...] = ()
     """Who was cut for that within the last `ALARM_SHOWN_S`: nodes and accounts."""
+    shut_out: frozenset[str] = frozenset()
+    """Strangers that the primary's alarm names and that were locked out of this server for it."""
     wall_s: float = 0.0
     agent: str = ""
     """This life of the agent."""
@@ -146,6 +148,11 @@ class View:
     @property
     def incarnation(self) -> Incarnation | None:
         return self.engine.incarnation
+
+    @property
+    def is_primary(self) -> bool:
+        """The record names this node."""
+        return self.store.primary is not None and self.store.primary.node == self.node
 
     @property
     def is_applier_broken(self) -> bool:

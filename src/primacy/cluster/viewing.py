@@ -235,6 +235,7 @@ class Sight:
         self._opening_since_s: float | None = None
         self._unexpected_since_s: float | None = None
         self._cut_at_s: dict[str, float] = {}
+        self.shut_out: set[str] = set()
 
     def note_cut(self, clients: Iterable[str], now_s: float) -> None:
         """These acknowledged without being recorded, and were cut."""
@@ -265,6 +266,9 @@ class Sight:
     ) -> View:
         if self.transition is not None and self.transition.base_mod != store.durability_mod:
             self.transition = None  # Another record stands: it was swapped, or overtaken.
+        if store.primary is not None:
+            leading = store.nodes.get(store.primary.node)
+            self.shut_out &= set(leading.unexpected_clients if leading else ())
         opening_s = self._opening_for_s(store, now_s)
         is_primary = store.primary is not None and store.primary.node == self._node
         surplus = is_primary and unexpected_count(self.engine.sending, store, is_strict=True)
@@ -288,6 +292,7 @@ class Sight:
                 for client, at_s in sorted(self._cut_at_s.items())
                 if now_s - at_s < ALARM_SHOWN_S
             ),
+            shut_out=frozenset(self.shut_out),
             wall_s=wall_s,
             agent=self._agent,
         )

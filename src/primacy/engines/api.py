@@ -13,7 +13,7 @@ server is not in the state that the call needs: observe again), `Rejected` (a pe
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -318,9 +318,10 @@ class Engine(Protocol):
         """Undo `exclude`."""
         ...
 
-    async def cut_strangers(self) -> None:
-        """End the connections of receivers that are no node's. They may come back: their accounts
-        are not ours to lock."""
+    async def cut_strangers(self, accounts: Collection[str]) -> frozenset[str]:
+        """Lock these accounts on this server and end their sessions: none of them can acknowledge
+        when it returns. One whose going did not change how many acknowledge only read the log, and
+        is let in again, unless that is true of all. Returns who stays locked."""
         ...
 
     async def demote(self) -> None:

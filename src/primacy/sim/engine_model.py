@@ -5,7 +5,7 @@ Assumes   One agent calls one method at a time; a call ends with the life of the
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from primacy.engines.api import Branch, Capabilities, Diverged, Observation, ProgressSink
@@ -279,8 +279,9 @@ class ModelEngine(ModelServer):
         self._require_running()
         self.files.excluded.discard(node)
 
-    async def cut_strangers(self) -> None:
+    async def cut_strangers(self, accounts: Collection[str]) -> frozenset[str]:
         self._require_running()  # Only nodes attach here: there is nobody to cut.
+        return frozenset(accounts)
 
     async def demote(self) -> None:
         self._require_running()

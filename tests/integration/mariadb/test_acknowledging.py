@@ -1,6 +1,7 @@
 """Who acknowledges, as the servers themselves show it: switched on, cut off, uninvited."""
 
 import asyncio
+import signal
 
 import msgspec
 import pytest
@@ -8,9 +9,7 @@ from tests.integration.mariadb.conftest import A, B, C, Trio, run
 
 from primacy.engines.mariadb.notes import NoteFile
 from primacy.errors import Unavailable
-from primacy.model import Epoch, Position
-
-STRAY = "CREATE USER stray@'%' IDENTIFIED BY 'stray'"
+from primacy.model import Epoch, NodeId, Position
 
 
 def insert(number: int) -> str:
@@ -87,32 +86,77 @@ def test_commits_go_on_when_acknowledgements_are_asked_for_after_the_members_cam
     run(story())
 
 
-def test_a_stranger_that_acknowledges_is_seen_and_cut_and_one_that_reads_is_only_seen(
+async def grant(trio: Trio, stray: NodeId) -> None:
+    await trio[A].sql(f"CREATE USER stray_{stray}@'%' IDENTIFIED BY 'stray'")
+    await trio[A].sql(f"GRANT REPLICATION SLAVE ON *.* TO stray_{stray}@'%'")
+
+
+async def attach(trio: Trio, stray: NodeId, *, acknowledges: bool) -> None:
+    """`stray` reads a's log as `stray_NODE`; cut off, it tries again each second, for ever."""
+    account, where = f"stray_{stray}", trio[A].settings.peers[A]
+    await trio[stray].sql(f"SET GLOBAL rpl_semi_sync_slave_enabled = {int(acknowledges)}")
+    await trio[stray].sql(
+        f"CHANGE MASTER TO MASTER_HOST = '{where.host}', MASTER_PORT = {where.port},"
+        f" MASTER_USER = '{account}', MASTER_PASSWORD = 'stray', MASTER_CONNECT_RETRY = 1"
+    )
+    await trio[stray].sql("START SLAVE")
+    await trio[A].until(lambda seen: account in seen.sending.strangers)
+
+
+def test_a_stranger_that_was_cut_acknowledges_nothing_more_however_often_it_comes_back(
     trio: Trio,
 ) -> None:
     async def story() -> None:
         async with trio:
             await trio.start()
             await trio.lead(A, 1, B)
-            await trio[A].sql(STRAY)
-            await trio[A].sql("GRANT REPLICATION SLAVE ON *.* TO stray@'%'")
-            where = trio[A].settings.peers[A]
-            await trio[C].sql("SET GLOBAL rpl_semi_sync_slave_enabled = 1")
-            await trio[C].sql(
-                f"CHANGE MASTER TO MASTER_HOST = '{where.host}', MASTER_PORT = {where.port},"
-                " MASTER_USER = 'stray', MASTER_PASSWORD = 'stray', MASTER_CONNECT_RETRY = 60"
-            )
-            await trio[C].sql("START SLAVE")
+            await trio[A].sql("CREATE TABLE primacy.t (id INT PRIMARY KEY)")
+            await grant(trio, C)
+            await attach(trio, C, acknowledges=True)
             seen = await trio[A].until(lambda seen: seen.sending.acknowledging_count == 2)
-            assert seen.sending.strangers == {"stray"}
+            assert seen.sending.strangers == {"stray_c"}
             assert seen.sending.receivers == {B}
             assert dict(seen.sending.connections) == {B: 1}
-            await trio[A].engine.cut_strangers()
-            # The server counts the cut connection out before its thread leaves the process list.
-            seen = await trio[A].until(
-                lambda seen: seen.sending.acknowledging_count == 1 and not seen.sending.strangers
-            )
-            assert seen.sending.receivers == {B}
+            assert await trio[A].engine.cut_strangers({"stray_c"}) == {"stray_c"}
+
+            trio[B].signal_server(signal.SIGSTOP)
+            async with asyncio.TaskGroup() as tasks:
+                write = "INSERT INTO primacy.t VALUES (1)"
+                writing = tasks.create_task(trio[A].sql(write, within_s=40.0))
+                await trio[A].until(lambda seen: seen.sending.waiting_commits == 1)
+                refused = await refused_count(trio)
+                async with asyncio.timeout(20):
+                    while await refused_count(trio) < refused + 20:
+                        for order in ("STOP", "START"):  # A tight loop of attempts.
+                            await trio[C].sql(f"{order} SLAVE IO_THREAD")
+                assert not writing.done(), "nobody else may release it"
+                seen = await trio[A].engine.observe()
+                assert (seen.sending.waiting_commits, seen.sending.strangers) == (1, frozenset())
+                trio[B].signal_server(signal.SIGCONT)
+
+    run(story())
+
+
+async def refused_count(trio: Trio) -> int:
+    """How many connections a's server has refused."""
+    found = await trio[A].sql("SHOW GLOBAL STATUS LIKE 'Aborted_connects'")
+    return int(str(found[0]["Value"]))
+
+
+def test_of_two_strangers_the_one_that_only_reads_is_let_in_again(trio: Trio) -> None:
+    async def story() -> None:
+        async with trio:
+            await trio.start()
+            await trio.lead(A, 1, acks=0)
+            await grant(trio, B)
+            await grant(trio, C)
+            await trio[A].engine.set_acks(1)
+            await attach(trio, B, acknowledges=False)
+            await attach(trio, C, acknowledges=True)
+            await trio[A].until(lambda seen: seen.sending.acknowledging_count == 1)
+            assert await trio[A].engine.cut_strangers({"stray_b", "stray_c"}) == {"stray_c"}
+            seen = await trio[A].until(lambda seen: seen.sending.strangers == {"stray_b"})
+            assert seen.sending.acknowledging_count == 0
 
     run(story())
 

@@ -208,7 +208,8 @@ def problems(picture: Picture) -> list[str]:
     said += [diverged_line(diverged_answer(each)) for each in picture.diverged]
     said += [
         f"{each.node}: {_names(each.unexpected_clients)} acknowledged without being in the sync set"
-        " and was cut off. A reader of the log must not set rpl_semi_sync_slave_enabled"
+        " and was shut out. A reader of the log must not set rpl_semi_sync_slave_enabled:"
+        " docs/guides/unexpected-acknowledgers.md"
         for each in picture.nodes.values()
         if each.unexpected_clients
     ]

@@ -18,6 +18,8 @@ from pathlib import Path
 from primacy.engines.mariadb.notes import replace_durably
 from primacy.model import NodeId
 
+OWN_PREFIX = "primacy_"
+"""Of every account that primacy makes."""
 ADMIN = "primacy_admin"
 MAINTENANCE = "primacy_maintenance"
 REPLICATION_PREFIX = "primacy_repl_"

@@ -6,7 +6,7 @@ Assumes   One agent calls it, one command at a time; `observe`, `beat`, `write_m
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -312,8 +312,8 @@ class MariaDbEngine:
     async def admit(self, node: NodeId) -> None:
         await self._source.admit(node)
 
-    async def cut_strangers(self) -> None:
-        await self._source.cut_strangers()
+    async def cut_strangers(self, accounts: Collection[str]) -> frozenset[str]:
+        return await self._source.cut_strangers(accounts)
 
     async def demote(self) -> None:
         await self._source.demote()

@@ -3,7 +3,9 @@
 Source    docs/engines/mariadb.md: what ends a waiting commit, and how `read_only` blocks.
 """
 
-from primacy.engines.mariadb.accounts import replication_account
+from collections.abc import Collection
+
+from primacy.engines.mariadb.accounts import OWN_PREFIX, replication_account
 from primacy.engines.mariadb.connection import Connection, integer, rows, value
 from primacy.engines.mariadb.gtid import sequence_of
 from primacy.engines.mariadb.observe import Status
@@ -28,10 +30,7 @@ _BLOCKERS = (
     "SELECT ID AS id FROM information_schema.PROCESSLIST WHERE USER NOT LIKE 'primacy\\_%%'"
     " AND USER <> 'system user' AND ID <> CONNECTION_ID() AND COALESCE(STATE, '') <> %s"
 )
-_STRANGERS = (
-    "SELECT ID AS id FROM information_schema.PROCESSLIST"
-    " WHERE COMMAND LIKE 'Binlog Dump%' AND USER NOT LIKE 'primacy\\_repl\\_%'"
-)
+_HOSTS_OF = "SELECT Host AS host FROM mysql.global_priv WHERE User = %s"
 
 
 class Source:
@@ -218,13 +217,17 @@ class Source:
         self._settings.peer(node)
         account = replication_account(node)
         await self._set_lock(account, "LOCK")
+        await self._end_sessions(account)
+
+    async def _end_sessions(self, account: str) -> None:
+        """Kill them all, and see them gone."""
         clock = self._server.clock
         deadline_s = clock.now_s() + GONE_WAIT_S
         while await self._server.run(lambda connection: _cut(connection, account)):
             if clock.now_s() >= deadline_s:
                 raise Unavailable(
                     f"a connection of {account} is still there after {GONE_WAIT_S:.0f} s",
-                    hint="Its account is locked. Call again.",
+                    hint="It was killed. Call again.",
                 )
             await clock.sleep(POLL_S)
 
@@ -232,8 +235,36 @@ class Source:
         self._settings.peer(node)
         await self._set_lock(replication_account(node), "UNLOCK")
 
-    async def cut_strangers(self) -> None:
-        await self._server.run(_cut_strangers)
+    async def cut_strangers(self, accounts: Collection[str]) -> frozenset[str]:
+        """See the contract. Accounts of primacy itself are cut and not locked: whoever holds their
+        passwords has the cluster."""
+        loud: set[str] = set()
+        quiet: set[str] = set()
+        for account in sorted(accounts):
+            before = await self._server.run(_acknowledging_count)
+            if not account.startswith(OWN_PREFIX):
+                await self._lock_stranger(account, "LOCK")
+            await self._end_sessions(account)
+            after = await self._server.run(_acknowledging_count)
+            (loud if after < before else quiet).add(account)
+        if not loud:  # One that comes and goes was just away: better too many than that one.
+            return frozenset(quiet)
+        for account in sorted(quiet):
+            await self._lock_stranger(account, "UNLOCK")
+        return frozenset(loud)
+
+    async def _lock_stranger(self, account: str, lock: str) -> None:
+        """Under all hosts that it may come from; local to this server."""
+
+        def ask(connection: Connection) -> None:
+            rows(connection, "SET SESSION sql_log_bin = 0")
+            try:
+                for row in rows(connection, _HOSTS_OF, account):
+                    rows(connection, f"ALTER USER %s@%s ACCOUNT {lock}", account, row["host"])
+            finally:
+                rows(connection, "SET SESSION sql_log_bin = 1")
+
+        await self._server.run(ask)
 
     async def _set_lock(self, account: str, lock: str) -> None:
         """Local to this server: not in the binary log, where it would reach the replicas."""
@@ -273,11 +304,6 @@ def _cut(connection: Connection, account: str) -> int:
     return len(found)
 
 
-def _cut_strangers(connection: Connection) -> None:
-    for row in rows(connection, _STRANGERS):
-        _kill(connection, int(str(row["id"])))
-
-
 def _kill(connection: Connection, thread: int) -> None:
     # The thread may end by itself meanwhile; a statement that says so in one step does not exist.
     if integer(
@@ -288,9 +314,16 @@ def _kill(connection: Connection, thread: int) -> None:
 
 def _is_acknowledged(connection: Connection) -> bool:
     """Whether a commit would find somebody who acknowledges, or wait for nobody."""
-    found = {
+    is_off = _semi_sync(connection).get("Rpl_semi_sync_master_status") != "ON"
+    return is_off or _acknowledging_count(connection) > 0
+
+
+def _acknowledging_count(connection: Connection) -> int:
+    return int(_semi_sync(connection).get("Rpl_semi_sync_master_clients", "0"))
+
+
+def _semi_sync(connection: Connection) -> dict[str, str]:
+    return {
         str(row["Variable_name"]): str(row["Value"])
         for row in rows(connection, "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_%'")
     }
-    is_off = found.get("Rpl_semi_sync_master_status") != "ON"
-    return is_off or int(found.get("Rpl_semi_sync_master_clients", "0")) > 0
