@@ -106,8 +106,8 @@ class Log(Readable):
         *,
         is_new: bool,
     ) -> "Log":
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with ExitStack() as undo:
+        with needing_space(directory), ExitStack() as undo:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock_fd = lock_directory(directory)
             undo.callback(os.close, lock_fd)
             if is_new and file_numbers(directory):
@@ -186,10 +186,11 @@ class Log(Readable):
         with self._syncing:
             self._check_usable()
             end = self.end
-            if self.durable < end:
-                with self._poisoning():
-                    self._tail.sync()
-                self.durable = end
+            if self.durable == end:
+                return end
+            with self._poisoning():
+                self._tail.sync()
+            self.durable = end
         for watcher in self._on_durable:
             watcher(end)
         return end

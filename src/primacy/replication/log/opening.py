@@ -45,8 +45,7 @@ def open_directory(directory: Path, *, base: Point, gtids: GtidSet, events: Sink
         leftover.unlink()
     numbers = file_numbers(directory)
     if not numbers:
-        with needing_space(directory):
-            head = create_file(directory, 1, before=base, gtids=gtids)
+        head = create_file(directory, 1, before=base, gtids=gtids)
         tail = Tail.of_new(directory, head)
         segment = new_segment(directory, head)
         return Opened([segment], spans_of(gtids, last=base.index), base, tail)
@@ -92,14 +91,14 @@ def new_segment(directory: Path, head: Head) -> Segment:
 
 @contextmanager
 def needing_space(directory: Path) -> Iterator[None]:
-    """Around what makes a new file: without space nothing has changed."""
+    """Around what makes a file: without space nothing has changed."""
     try:
         yield
     except OSError as error:
         if not is_full(error):
             raise
         raise DiskFull(
-            f"no space for a new file of the log in {directory}",
+            f"no space for the log in {directory}",
             hint="Nothing was written. Make space on the disk of the node's state directory.",
         ) from error
 

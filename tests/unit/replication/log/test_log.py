@@ -361,7 +361,7 @@ def test_no_space_for_the_next_file_leaves_nothing_in_doubt(
 
     with monkeypatch.context() as full:
         full.setattr(os, "fchmod", no_space)
-        with pytest.raises(DiskFull, match="a new file"):
+        with pytest.raises(DiskFull, match="no space for the log"):
             log.rotate()
     assert names(directory) == ["log-000000000001.bin"]
     more = log.append(rows(5), epoch=ONE, source=A)
@@ -443,3 +443,30 @@ def test_readers_see_whole_records_in_order_while_the_log_grows(tmp_path: Path) 
         log.sync()
         assert min(each.result(DEADLINE_S) for each in reading) >= total
     log.close()
+
+
+def test_one_thread_syncs_while_another_appends_across_files(tmp_path: Path) -> None:
+    """What a sync covers is what had been appended when it was called, and never more."""
+    log = with_rows(tmp_path / "log", 1, file_bytes=5_000)
+    reported: list[Point] = []
+    is_done = threading.Event()
+
+    def syncing() -> None:
+        while not is_done.is_set():
+            before = log.end
+            after = log.sync()
+            assert before <= after <= log.end
+            reported.append(after)
+
+    with ThreadPoolExecutor(1) as other:
+        syncs = other.submit(syncing)
+        for size in range(300):
+            log.append(rows(size % 50), epoch=ONE, source=A)
+        is_done.set()
+        syncs.result(DEADLINE_S)
+    assert reported == sorted(reported)
+    assert log.sync() == log.end
+    whole = everything(log)
+    log.close()
+    with opened(tmp_path / "log") as log:
+        assert everything(log) == whole
