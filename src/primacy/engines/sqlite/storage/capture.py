@@ -42,6 +42,8 @@ class Capture:
         self.blob_rows: list[tuple[Table, int, tuple[Value, ...]]] = []
         """Written by incremental blob I/O: the table, the rowid, and the row before."""
         self._tables: dict[str, Table] = {}
+        self._numbers: dict[str, int] = {}
+        """Of the tables whose rows can be seen."""
         self._connection = connection
         self._hook = self._make_hook(is_full=images is Images.FULL)
 
@@ -49,6 +51,9 @@ class Capture:
         """Also after each change of the schema."""
         self._tables.clear()
         self._tables.update(tables)
+        self._numbers.clear()
+        seen = ((name, table.number) for name, table in tables.items() if not table.is_opaque)
+        self._numbers.update(seen)
         self._connection.preupdate_hook(self._hook)
 
     def stop(self) -> None:
@@ -62,40 +67,43 @@ class Capture:
         self.blob_rows.clear()
 
     def _make_hook(self, *, is_full: bool) -> Callable[[apsw.PreUpdate], None]:
-        events, tables = self.events, self._tables
-        append, find = events.append, tables.get
-        inserted, deleted, no_change = apsw.SQLITE_INSERT, apsw.SQLITE_DELETE, apsw.no_change
+        events, append, number_of = self.events, self.events.append, self._numbers.get
+        inserted = apsw.SQLITE_INSERT
 
         def hook(row: apsw.PreUpdate) -> None:
-            table = find(row.table_name)
-            if table is None:
-                return  # Statistics and counters: other events tell of them.
             try:
-                opcode = row.opcode
-                if table.is_opaque or len(events) >= EVENTS_MAX:
-                    self._note_unseen(table, row)
-                elif opcode == inserted:
-                    append((INSERT, table.number, row.rowid, row.new))
-                elif opcode == deleted:
-                    if row.blob_write >= 0:
-                        self.blob_rows.append((table, row.rowid, row.old or ()))
-                        return
-                    old = row.old if is_full or table.is_keyed else None
-                    append((DELETE, table.number, row.rowid, old))
+                number = number_of(row.table_name)
+                if number is None or len(events) >= EVENTS_MAX:
+                    self._note_unseen(row)
+                elif row.opcode == inserted:
+                    append((INSERT, number, row.rowid, row.new))
                 else:
-                    changed = row.update or ()
-                    columns = [at for at, value in enumerate(changed) if value is not no_change]
-                    rowid, rowid_new = row.rowid, row.rowid_new
-                    if columns or rowid != rowid_new:
-                        values = [changed[at] for at in columns]
-                        old = row.old if is_full or table.is_keyed else None
-                        append((UPDATE, table.number, rowid, rowid_new, old, columns, values))
+                    self._note_change(row, is_full=is_full)
             except Exception as error:  # noqa: BLE001  # SQLite cannot be told; the caller is.
                 self.problem = self.problem or error
 
         return hook
 
-    def _note_unseen(self, table: Table, row: apsw.PreUpdate) -> None:
+    def _note_change(self, row: apsw.PreUpdate, *, is_full: bool) -> None:
+        table = self._tables[row.table_name]
+        old = row.old if is_full or table.is_keyed else None
+        if row.opcode == apsw.SQLITE_DELETE:
+            if row.blob_write >= 0:
+                self.blob_rows.append((table, row.rowid, row.old or ()))
+            else:
+                self.events.append((DELETE, table.number, row.rowid, old))
+            return
+        no_change, changed = apsw.no_change, row.update or ()
+        columns = [at for at, value in enumerate(changed) if value is not no_change]
+        rowid, rowid_new = row.rowid, row.rowid_new
+        if columns or rowid != rowid_new:
+            values = [changed[at] for at in columns]
+            self.events.append((UPDATE, table.number, rowid, rowid_new, old, columns, values))
+
+    def _note_unseen(self, row: apsw.PreUpdate) -> None:
+        table = self._tables.get(row.table_name)
+        if table is None:
+            return  # Statistics and counters: other events tell of them.
         if not table.is_opaque:
             raise Rejected(
                 f"a transaction touches more than {EVENTS_MAX} rows",

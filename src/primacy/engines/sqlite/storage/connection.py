@@ -22,9 +22,9 @@ class Logging(Enum):
     ROW = "row"
     """Every row as it became. What cannot be seen so is logged as a statement, or refused."""
     STATEMENT = "statement"
-    """The statement, wherever running it again gives the same; rows otherwise."""
+    """The statement, where it gives the same in whatever order SQLite visits rows; else rows."""
     MIXED = "mixed"
-    """The statement where it gives the same whatever the order of the rows, and touches many."""
+    """As before, but only where it touches many rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,11 +130,6 @@ def table_bytes(table: TableMap) -> msgspec.Raw:
     return msgspec.Raw(_ENCODER.encode(table))
 
 
-def encode_row(row: RowTuple, tables: Mapping[int, msgspec.Raw]) -> bytes:
-    """One row alone: the most frequent transaction of all."""
-    return encode(((0, (tables[row[1]],), (row,)),))  # type: ignore[index]  # [1] is the number.
-
-
 def encode_events(
     events: Iterable[RowTuple | Statement | Ddl | Counters], tables: Mapping[int, msgspec.Raw]
 ) -> bytes:
@@ -177,9 +172,10 @@ def quoted(name: str) -> str:
 
 
 def digest(rows: Iterable[RowTuple], names: Mapping[int, str]) -> int:
-    """The same for the same rows on every node: by the table's name, not by its number here."""
-    crc = 0
+    """The same for the same rows on every node: by the table's name, not by its number here, and in
+    whatever order they were visited."""
+    total = 0
     for row in rows:
         named = (names[row[1]], row[0], row[2:])  # type: ignore[index]  # Row[1] is a number.
-        crc = zlib.crc32(encode(named), crc)
-    return crc
+        total += zlib.crc32(encode(named))
+    return total & 0xFFFF_FFFF

@@ -54,10 +54,13 @@ class Runner:
         self._stillness = stillness
         self._cursor = connection.cursor()
         self._plans: dict[str, Plan] = {}
+        self.simple: set[str] = set()
+        """Texts that need nothing but to be run: rows in the log, no answer, no clock."""
 
     def forget_plans(self) -> None:
         """The schema has changed."""
         self._plans.clear()
+        self.simple.clear()
 
     def plan(self, sql: str, params: Params) -> Plan:
         plan = self._plans.get(sql)
@@ -67,8 +70,10 @@ class Runner:
             if plan.may_end_group:
                 check_program(self._connection, self._rules, sql, params)
             if len(self._plans) >= PLANS_MAX:
-                self._plans.clear()
+                self.forget_plans()
             self._plans[sql] = plan
+            if plan.is_simple and self._settings.logging is Logging.ROW:
+                self.simple.add(sql)
         return plan
 
     def carry_out(self, plan: Plan, sql: str, params: Params, *, rows_max: int) -> Result:
@@ -88,7 +93,7 @@ class Runner:
             return self._define(Plan(form=Form.DEFINE), sql, params)
         cursor = self._connection.execute(sql, params)
         rows = [tuple(row) for row in islice(cursor, ROWS_MAX)]
-        self._check_captured()
+        self.check_captured()
         changes = self._connection.changes()
         return Result((), rows, changes, self._connection.last_insert_rowid())
 
@@ -112,7 +117,7 @@ class Runner:
         for _, row, old in capture.blob_rows[:1]:
             self._recording.events.append((UPDATE, found.number, row, row, old, [at], [value]))
         capture.blob_rows.clear()
-        self._check_captured()
+        self.check_captured()
         return Result((), [], 1, self._connection.last_insert_rowid())
 
     def has_violations(self) -> bool:
@@ -134,7 +139,7 @@ class Runner:
         if plan.is_virtual:
             for each in _FLUSH:
                 self._cursor.execute(each)
-        self._check_captured(plan)
+        self.check_captured(plan)
         changes = connection.changes()
         if len(events) > mark and self._goes_as_statement(plan, params, len(events) - mark):
             digest = self._digest(mark)
@@ -177,7 +182,7 @@ class Runner:
             )
         return rows
 
-    def _check_captured(self, plan: Plan | None = None) -> None:
+    def check_captured(self, plan: Plan | None = None) -> None:
         capture = self._recording.capture
         problem = capture.problem
         if problem is None and (capture.opaque_count == 0 or (plan and plan.is_opaque)):
@@ -201,11 +206,9 @@ class Runner:
         if plan.is_opaque:
             return True
         logging = self._settings.logging
-        if logging is Logging.ROW or not plan.is_replayable:
+        if logging is Logging.ROW or not plan.is_order_free:
             return False
-        if logging is Logging.MIXED and not (
-            plan.is_order_free and rows_count >= self._settings.mixed_rows_min
-        ):
+        if logging is Logging.MIXED and rows_count < self._settings.mixed_rows_min:
             return False
         has_zone = plan.reads_time and zone_in(params)
         return not has_zone and not self._recording.schema.has_deferred_keys
@@ -226,7 +229,7 @@ class Runner:
             sql=sql,
             run=run,
         )
-        self._plans.clear()
+        self.forget_plans()
         return Result(plan.columns, rows, 0, self._connection.last_insert_rowid())
 
 

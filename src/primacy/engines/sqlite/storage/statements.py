@@ -5,7 +5,8 @@ and triggers included), and its words say the little that the authorizer does no
 
 Promises  `is_replayable`: with time, chance and the last rowid held still, running the text again
           over the same data changes the same rows, if SQLite visits them in the same order.
-          `is_order_free`: in any order.
+          `is_order_free`: in any order, and only such a statement is logged as one, unless nothing
+          else can carry it.
 Does not  Trust itself blindly: a replayed statement's rows are compared by a digest.
 """
 
@@ -63,6 +64,8 @@ class Plan:
     """Something says ROLLBACK as a conflict clause, perhaps: look at the program."""
     reads_time: bool = False
     draws: bool = False
+    is_simple: bool = False
+    """It writes rows of ordinary tables, and asks and answers nothing."""
     savepoint: tuple[str, str] = ("", "")
     """The deed (BEGIN, RELEASE, ROLLBACK) and the name."""
 
@@ -190,16 +193,21 @@ def _written(facts: Facts, words: list[str], schema: Schema) -> Plan:
     texts = [facts.sql, *(schema.texts.get(name, "") for name in sorted(inside))]
     why_not = _why_not_replayable(facts.actions, functions, texts, schema)
     tables = [schema.tables[name] for name in written if name in schema.tables]
+    is_opaque = any(table.is_opaque for table in tables)
+    is_counting = SEQUENCE in written or any(table.has_counter for table in tables)
+    is_virtual = any(name.lower() in schema.virtual for name in written)
+    asks = facts.columns or not functions.isdisjoint(_TIME | _CHANCE)
     return Plan(
         form=Form.WRITE,
         columns=facts.columns,
         written=written,
         is_replayable=not why_not,
         why_not_replayable=why_not,
-        is_order_free=not why_not and not inside and _is_order_free(words),
-        is_opaque=any(table.is_opaque for table in tables),
-        is_counting=SEQUENCE in written or any(table.has_counter for table in tables),
-        is_virtual=any(name.lower() in schema.virtual for name in written),
+        is_order_free=not why_not and not inside and _is_order_free(words, functions),
+        is_opaque=is_opaque,
+        is_counting=is_counting,
+        is_virtual=is_virtual,
+        is_simple=not (is_opaque or is_counting or is_virtual or asks),
         may_end_group=schema.has_conflict_clauses or "ROLLBACK" in words,
         reads_time=not functions.isdisjoint(_TIME),
         draws=not functions.isdisjoint(_CHANCE),
@@ -247,16 +255,18 @@ def _ordered(words: list[str]) -> int:
     return sum(1 for each in pairwise(words) if each == ("ORDER", "BY"))
 
 
-def _is_order_free(words: list[str]) -> bool:
-    """One table, no choice among rows that depends on which comes first."""
-    selects = words.count("SELECT")
-    if "OR" in words[:3] or words[0] == "REPLACE" or "CONFLICT" in words:
+def _is_order_free(words: list[str], functions: set[str]) -> bool:
+    """The rows of VALUES have an order; others get no choice that depends on which comes first."""
+    if "SELECT" in words:
         return False
     match words[0]:
-        case "UPDATE" | "DELETE":
-            return selects == 0 and "FROM" not in words[2:] and "RETURNING" not in words
-        case "INSERT":
-            return selects == 0 or (selects == 1 and _ordered(words) == 1)
+        case "INSERT" | "REPLACE":
+            return True
+        case "UPDATE":
+            is_one_table = "FROM" not in words and words[1] != "OR"
+            return is_one_table and functions.isdisjoint(_CHANCE)
+        case "DELETE":
+            return functions.isdisjoint(_CHANCE)
         case _:
             return False
 

@@ -168,6 +168,8 @@ class Writer:
 
     def run(self, sql: str, params: Params = (), *, rows_max: int = ROWS_MAX) -> Result:
         """A transaction of one statement: one savepoint is enough. Then ask `change()`."""
+        if sql in self._runner.simple:
+            return self._run_simple(sql, params)
         plan = self._runner.plan(sql, params)
         if plan.form is Form.SAVEPOINT:
             raise Rejected("a savepoint needs a transaction around it", hint="Open one first.")
@@ -179,6 +181,28 @@ class Writer:
             self._undo()
             raise
         return result
+
+    def _run_simple(self, sql: str, params: Params) -> Result:
+        """The same, and nothing of it that such a statement does not need: it is most of them."""
+        connection, execute, recording = self._connection, self._execute, self._recording
+        if self._start is not None or not connection.in_transaction:
+            raise self._misplaced()
+        execute(_OPEN)
+        try:
+            execute(sql, params)
+            if recording.capture.problem is not None:
+                self._runner.check_captured()
+            if recording.schema.has_deferred_keys:
+                self._check_deferred_keys()
+            self._change = recording.take()
+            execute(_RELEASE)
+        except BaseException as error:
+            self._check_in_group(error)
+            execute(_UNDO)
+            execute(_RELEASE)
+            recording.capture.cut(0)
+            raise
+        return Result((), [], connection.changes(), connection.last_insert_rowid())
 
     def execute(self, sql: str, params: Params = (), *, rows_max: int = ROWS_MAX) -> Result:
         """One statement of the open transaction. What fails is undone alone."""
@@ -219,13 +243,16 @@ class Writer:
 
     def _open(self) -> None:
         if self._start is not None or not self._connection.in_transaction:
-            raise Rejected(
-                "a transaction is open already" if self._start else "no group is open",
-                hint="begin(), then one transaction after the other.",
-            )
+            raise self._misplaced()
         self._execute(_OPEN)
         self._start = self._recording.mark()
         self._change = None
+
+    def _misplaced(self) -> Rejected:
+        return Rejected(
+            "no group is open" if self._start is None else "a transaction is open already",
+            hint="begin(), then one transaction after the other.",
+        )
 
     def _close(self) -> None:
         try:

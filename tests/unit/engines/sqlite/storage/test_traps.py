@@ -242,9 +242,10 @@ def test_the_form_follows_the_mode(tmp_path: Path) -> None:
         found: list[type] = []
         for sql in (
             "INSERT INTO t VALUES(1, random()), (2, 2), (3, 3)",
-            "UPDATE t SET b = a + random() % 3",
+            "UPDATE t SET b = a + 1, a = abs(a)",
             "UPDATE t SET b = 0 WHERE a = 1",
-            "INSERT INTO t SELECT a, b FROM t LIMIT 3",
+            "INSERT INTO t SELECT a, b FROM t ORDER BY a LIMIT 3",
+            "UPDATE t SET b = random()",
             "UPDATE t SET b = changes()",
             "UPDATE t SET b = datetime('now', 'localtime')",
         ):
@@ -253,6 +254,6 @@ def test_the_form_follows_the_mode(tmp_path: Path) -> None:
         pair.assert_equal()
         pair.close()
         forms[logging] = found
-    assert forms[Logging.ROW] == [Rows] * 6
-    assert forms[Logging.STATEMENT] == [Statement] * 3 + [Rows] * 3
-    assert forms[Logging.MIXED] == [Statement] * 2 + [Rows] * 4
+    assert forms[Logging.ROW] == [Rows] * 7
+    assert forms[Logging.STATEMENT] == [Statement] * 3 + [Rows] * 4
+    assert forms[Logging.MIXED] == [Statement] * 2 + [Rows] * 5
