@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import apsw
+import msgspec
 
 from primacy.engines.sqlite.storage import counters, position
 from primacy.engines.sqlite.storage.connection import (
@@ -39,6 +40,7 @@ from primacy.engines.sqlite.storage.images import (
     Statement,
     Step,
     decode,
+    decode_table,
 )
 from primacy.engines.sqlite.storage.recording import Recording
 from primacy.engines.sqlite.storage.tables import Binding, TableSql
@@ -47,6 +49,9 @@ from primacy.replication.log.record import Header, Kind, Point
 
 BATCH_MAX = 500
 """Rows of one shape that SQLite gets in one call. Beyond, nothing is gained."""
+
+KNOWN_MAX = 1_000
+"""Maps of tables that are remembered: their numbers change with a primary's schema."""
 
 _DATA = frozenset({Kind.ROWS, Kind.STATEMENT, Kind.DDL})
 
@@ -65,11 +70,14 @@ class Applier:
         self.position: Point = position.read(self._connection)
         self._recording = Recording(self._connection, images=settings.images)
         self._tables: dict[str, TableSql] = {}
+        self._known: dict[bytes, tuple[int, TableSql]] = {}
         self._is_repeating = True
         self._batch_max = BATCH_MAX
         self._pending_sql = ""
         self._pending: list[Binding] = []
-        self._pending_rows: list[tuple[TableSql, Row]] = []
+        self._suspect: tuple[Header, TableSql, Row] | None = None
+        """The row at hand, when they are applied one by one to find one that does not fit."""
+        self._at: Header
         self._see_schema()
         self._for_rows()
 
@@ -101,22 +109,27 @@ class Applier:
     ) -> None:
         self._cursor.execute("BEGIN IMMEDIATE")
         try:
-            point = self.position
             if self._recording.sees_others():
                 self._look_again()
+            after = self.position
+            index, epoch = after.index, after.epoch
             for (header, _), its_steps in zip(todo, steps, strict=True):
-                self._check_next(header, point)
-                self._apply_record(header, its_steps)
-                point = header.point
-            self._flush(point)
-            position.write(self._cursor.execute, point)
+                if header.index != index + 1 or header.epoch < epoch:
+                    raise _gap(header, index)
+                index, epoch = header.index, header.epoch
+                if its_steps:
+                    self._at = header
+                    self._apply_record(its_steps)
+            self._flush()
+            reached = todo[-1][0].point
+            position.write(self._cursor.execute, reached)
             self._cursor.execute("COMMIT")
         except BaseException as error:
             self._give_up()
             if isinstance(error, apsw.Error):
                 raise self._translated(error) from error
             raise
-        self.position = point
+        self.position = reached
 
     def _look_again(self) -> None:
         self._recording.load_schema()
@@ -129,61 +142,54 @@ class Applier:
                 hint="Only one server may have it open. Stop the other one, and restart this.",
             )
 
-    def _check_next(self, header: Header, after: Point) -> None:
-        if header.index != after.index + 1 or header.epoch < after.epoch:
-            raise Conflict(
-                f"record {header.epoch}/{header.index} does not follow {after.position}",
-                hint="Read the log again from the position of the database.",
-            )
-
-    def _apply_record(self, header: Header, steps: list[Step]) -> None:
-        if not steps:
-            return
-        if header.kind is not Kind.DDL:
-            self._check_schema(header)
+    def _apply_record(self, steps: list[Step]) -> None:
+        is_ddl = self._at.kind is Kind.DDL
+        if not is_ddl:
+            self._check_schema()
         for step in steps:
             match step:
                 case Rows():
-                    self._apply_rows(step, header.point)
+                    self._apply_rows(step)
                 case Statement():
-                    self._repeat(step, header.point)
+                    self._repeat(step)
                 case Ddl():
-                    self._define(step, header.point)
+                    self._define(step)
                 case Counters():
-                    self._flush(header.point)
+                    self._flush()
                     counters.apply(self._connection, step)
-        if header.kind is Kind.DDL:
-            self._check_schema(header)
+        if is_ddl:
+            self._check_schema()
 
-    def _check_schema(self, header: Header) -> None:
-        if header.schema_hash != self._recording.schema.hash:
+    def _check_schema(self) -> None:
+        if self._at.schema_hash != self._recording.schema.hash:
             raise SchemaMismatch(
-                f"record {header.epoch}/{header.index} is for schema {header.schema_hash:016x}, "
+                f"record {_name(self._at)} is for schema {self._at.schema_hash:016x}, "
                 f"this file has {self._recording.schema.hash:016x}",
                 hint=RECLONE,
             )
 
     # Rows.
 
-    def _apply_rows(self, step: Rows, point: Point) -> None:
+    def _apply_rows(self, step: Rows) -> None:
         if self._is_repeating:
             self._for_rows()
-        tables = {each.number: self._table(each.name, point) for each in step.tables}
+        tables = dict(map(self._table, step.tables))
         pending, batch_max = self._pending, self._batch_max
         for row in step.rows:
             table = tables[row.table]
             if type(row) is Insert:
-                sql, binding = table.insert, table.inserted(row)
+                sql = table.insert
+                binding = row.values if table.is_as_logged else table.inserted(row)
             else:
                 sql, binding = table.of(row)
             if sql is not self._pending_sql or len(pending) >= batch_max:
-                self._flush(point)
+                self._flush()
                 self._pending_sql = sql
             pending.append(binding)
             if batch_max == 1:
-                self._pending_rows.append((table, row))
+                self._suspect = (self._at, table, row)
 
-    def _flush(self, point: Point) -> None:
+    def _flush(self) -> None:
         """What was put together, and that each of it changed one row."""
         pending = self._pending
         if not pending:
@@ -195,44 +201,47 @@ class Applier:
             else:
                 self._cursor.executemany(self._pending_sql, pending)
         except apsw.ConstraintError as error:
-            done = self._connection.total_changes() - before
-            raise RowExists(
-                f"{self._which(point)} does not fit ({error}), after {done} that did",
-                hint=RECLONE,
-            ) from error
+            raise RowExists(f"{self._which()} does not fit: {error}", hint=RECLONE) from error
         changed = self._connection.total_changes() - before
         if changed != len(pending):
-            raise self._missing(point, changed=changed)
+            raise self._missing(changed=changed)
         pending.clear()
-        self._pending_rows.clear()
 
-    def _missing(self, point: Point, *, changed: int) -> ApplyFailed:
-        for table, row in self._pending_rows:
+    def _missing(self, *, changed: int) -> ApplyFailed:
+        if self._suspect is not None:
+            _, table, row = self._suspect
             key = table.key(row.rowid, None if isinstance(row, Insert) else row.old)
             if self._connection.execute(table.exists, key).fetchall():
-                what = f"{self._which(point)} has other values here than on the primary"
+                what = f"{self._which()} has other values here than on the primary"
                 return RowDiffers(what, hint=RECLONE)
-        what = f"{self._which(point)} is not here ({changed} of {len(self._pending)} changed)"
+        what = f"{self._which()} is not here ({changed} of {len(self._pending)} changed)"
         return MissingRow(what, hint=RECLONE)
 
-    def _which(self, point: Point) -> str:
-        if not self._pending_rows:
-            return f"a row of record {point.position}"
-        table, row = self._pending_rows[0]
-        return f"row {row.rowid} of {table.table.name} in record {point.position}"
+    def _which(self) -> str:
+        if self._suspect is None:
+            return f"a row of record {_name(self._at)} or shortly before it"
+        header, table, row = self._suspect
+        return f"row {row.rowid} of {table.table.name} in record {_name(header)}"
 
-    def _table(self, name: str, point: Point) -> TableSql:
-        found = self._tables.get(name)
+    def _table(self, raw: msgspec.Raw) -> tuple[int, TableSql]:
+        """The number that the record gives it, and its SQL."""
+        data = bytes(raw)
+        found = self._known.get(data)
         if found is None:
-            raise SchemaMismatch(
-                f"record {point.position} names table {name}, which is not here", hint=RECLONE
-            )
+            named = decode_table(raw)
+            table = self._tables.get(named.name)
+            if table is None:
+                what = f"record {_name(self._at)} names table {named.name}, which is not here"
+                raise SchemaMismatch(what, hint=RECLONE)
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            found = self._known[data] = (named.number, table)
         return found
 
     # What is run again.
 
-    def _repeat(self, step: Statement, point: Point) -> None:
-        self._flush(point)
+    def _repeat(self, step: Statement) -> None:
+        self._flush()
         if not self._is_repeating:
             self._for_statements()
         events = self._recording.events
@@ -244,20 +253,20 @@ class Applier:
             self._connection.execute(step.sql, step.params).fetchall()
         except apsw.ConstraintError as error:
             raise StatementDiffers(
-                f"a statement of record {point.position} fails here: {error}: {step.sql[:80]!r}",
+                f"a statement of record {_name(self._at)} fails here: {error}: {step.sql[:80]!r}",
                 hint=RECLONE,
             ) from error
         changed, digest = self._connection.changes(), self._recording.digest(0)
         if (changed, digest) != (step.rows_affected, step.rows_digest):
             raise StatementDiffers(
-                f"a statement of record {point.position} changed {len(events)} rows, {changed} of "
+                f"a statement of record {_name(self._at)} changed {len(events)} rows, {changed} of "
                 f"them itself, digest {digest:08x}; on the primary {step.rows_affected} itself, "
                 f"digest {step.rows_digest:08x}: {step.sql[:80]!r}",
                 hint=RECLONE,
             )
 
-    def _define(self, step: Ddl, point: Point) -> None:
-        self._flush(point)
+    def _define(self, step: Ddl) -> None:
+        self._flush()
         if self._is_repeating:
             self._for_rows()
         self._connection.execute(step.sql).fetchall()
@@ -286,12 +295,13 @@ class Applier:
             (name, TableSql(table)) for name, table in self._recording.schema.tables.items()
         )
         self._tables = dict(tables)
+        self._known.clear()
 
     def _give_up(self) -> None:
         if self._connection.in_transaction:
             self._cursor.execute("ROLLBACK")
         self._pending.clear()
-        self._pending_rows.clear()
+        self._suspect = None
         self._pending_sql = ""
         self._recording.forget_all()
         self._see_schema()
@@ -311,3 +321,14 @@ class Applier:
                     f"the group behind {self.position} does not fit this file: {error}",
                     hint=RECLONE,
                 )
+
+
+def _name(header: Header) -> str:
+    return f"{header.epoch}/{header.index}"
+
+
+def _gap(header: Header, after: int) -> Conflict:
+    return Conflict(
+        f"record {_name(header)} does not follow record {after}",
+        hint="Read the log again from the position of the database.",
+    )

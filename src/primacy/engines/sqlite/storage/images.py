@@ -52,19 +52,19 @@ class TableMap(msgspec.Struct, frozen=True, array_like=True):
     """The column that is the rowid (INTEGER PRIMARY KEY)."""
 
 
-class Insert(msgspec.Struct, frozen=True, array_like=True, tag=INSERT):
+class Insert(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=INSERT):
     table: int
     rowid: int
     values: tuple[Cell, ...]
 
 
-class Delete(msgspec.Struct, frozen=True, array_like=True, tag=DELETE):
+class Delete(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=DELETE):
     table: int
     rowid: int
     old: tuple[Cell, ...] | None
 
 
-class Update(msgspec.Struct, frozen=True, array_like=True, tag=UPDATE):
+class Update(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=UPDATE):
     table: int
     rowid: int
     rowid_new: int
@@ -77,11 +77,17 @@ class Update(msgspec.Struct, frozen=True, array_like=True, tag=UPDATE):
 Row = Insert | Delete | Update
 
 
-class Rows(msgspec.Struct, frozen=True, array_like=True, tag=0):
+class Rows(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=0):
     """Rows in the order in which they were written: none may be left out or moved."""
 
-    tables: tuple[TableMap, ...]
+    tables: tuple[msgspec.Raw, ...]
+    """Each a `TableMap`; as bytes, since one that was seen before need not be decoded again."""
     rows: list[Row]
+
+    @property
+    def maps(self) -> dict[int, TableMap]:
+        found = map(decode_table, self.tables)
+        return {each.number: each for each in found}
 
 
 class Statement(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -121,6 +127,7 @@ class Counters(msgspec.Struct, frozen=True, array_like=True, tag=3):
 Step = Rows | Statement | Ddl | Counters
 
 _ENCODER = msgspec.msgpack.Encoder()
+_TABLES = msgspec.msgpack.Decoder(TableMap)
 _DECODER = msgspec.msgpack.Decoder(list[Step])
 encode = _ENCODER.encode
 
@@ -128,6 +135,14 @@ encode = _ENCODER.encode
 def table_bytes(table: TableMap) -> msgspec.Raw:
     """Encoded once for each table, and copied into every record that names it."""
     return msgspec.Raw(_ENCODER.encode(table))
+
+
+def decode_table(raw: msgspec.Raw) -> TableMap:
+    """`Corrupt` for what is none."""
+    try:
+        return _TABLES.decode(raw)
+    except msgspec.DecodeError as error:
+        raise _unreadable(raw, error) from error
 
 
 def encode_events(
@@ -160,10 +175,14 @@ def decode(payload: bytes) -> list[Step]:
     try:
         return _DECODER.decode(payload)
     except msgspec.DecodeError as error:  # A `ValidationError` is one.
-        raise Corrupt(
-            f"a change of {len(payload)} bytes cannot be read: {error}",
-            hint="A newer primacy wrote it, or another program: upgrade this node or clone it.",
-        ) from error
+        raise _unreadable(payload, error) from error
+
+
+def _unreadable(data: bytes | msgspec.Raw, error: Exception) -> Corrupt:
+    return Corrupt(
+        f"a change of {len(bytes(data))} bytes cannot be read: {error}",
+        hint="A newer primacy wrote it, or another program: upgrade this node or clone it.",
+    )
 
 
 def quoted(name: str) -> str:

@@ -23,6 +23,8 @@ class TableSql:
         self._written = [at for at in range(len(columns)) if at not in table.map.stored]
         self._is_whole = len(self._written) == len(columns)
         self._where = _where(table)
+        self.is_as_logged = self._is_whole and (table.is_keyed or table.map.alias is not None)
+        """An insert's values are its parameters as they stand in the log."""
         self._has_rowid_column = not table.is_keyed and table.map.alias is None
         self._updates: dict[tuple[tuple[int, ...], bool, bool], str] = {}
         name = quoted(table.name)
