@@ -42,6 +42,7 @@ from primacy.engines.sqlite.storage.images import (
     decode,
     decode_table,
 )
+from primacy.engines.sqlite.storage.inverse import inverse_of
 from primacy.engines.sqlite.storage.recording import Recording
 from primacy.engines.sqlite.storage.tables import Binding, TableSql
 from primacy.errors import Conflict, Rejected, Unavailable
@@ -103,6 +104,59 @@ class Applier:
             finally:
                 self._batch_max = BATCH_MAX
             raise
+
+    def rewind(self, records: Sequence[tuple[Header, bytes]], *, to: Point) -> None:
+        """Takes back all that the log has behind `to`, by inverse rows, in one commit.
+
+        `records`: exactly those, oldest first. `NotInvertible` where one of them has no inverse,
+        `ApplyFailed` where the file is not as they left it; then nothing was done.
+        """
+        self._check_tail(records, to)
+        steps = [inverse_of(decode(data)) if h.kind in _DATA else [] for h, data in records]
+        self._cursor.execute("BEGIN IMMEDIATE")
+        try:
+            if self._recording.sees_others():
+                self._look_again()
+            for (header, _), its_steps in zip(reversed(records), reversed(steps), strict=True):
+                self._at = header
+                if its_steps:
+                    self._check_schema()
+                for step in its_steps:
+                    self._take_back(step)
+            position.write(self._cursor.execute, to)
+            self._cursor.execute("COMMIT")
+        except BaseException as error:
+            self._give_up()
+            if isinstance(error, apsw.Error):
+                raise self._translated(error) from error
+            raise
+        self.position = to
+
+    def _check_tail(self, records: Sequence[tuple[Header, bytes]], to: Point) -> None:
+        indices = [header.index for header, _ in records]
+        ends_here = bool(records) and records[-1][0].point == self.position
+        if not ends_here or indices != list(range(to.index + 1, self.position.index + 1)):
+            raise Conflict(
+                f"{len(records)} records are not the tail of the log between {to} and "
+                f"{self.position}",
+                hint="Read the log from the point to rewind to, up to the database's position.",
+            )
+
+    def _take_back(self, step: Step) -> None:
+        if not isinstance(step, Rows):
+            self._apply_record([step])
+            return
+        has_counters = self._recording.schema.has_counters
+        before = counters.read(self._connection) if has_counters else {}
+        self._batch_max = 1  # A row that does not fit is named at once.
+        try:
+            self._apply_rows(step)
+            self._flush()
+        finally:
+            self._batch_max = BATCH_MAX
+        after = counters.read(self._connection) if has_counters else {}
+        if (moved := counters.moved(after, before)) is not None:
+            counters.apply(self._connection, moved)  # A row that came back moved them.
 
     def _apply_group(
         self, todo: Sequence[tuple[Header, bytes]], steps: Sequence[list[Step]]

@@ -149,8 +149,8 @@ class Runner:
                 Statement(
                     sql,
                     _plain(params),
-                    self._stillness.now_ms,
-                    self._stillness.seed,
+                    self._stillness.now_ms if plan.reads_time else 0,
+                    self._stillness.seed if plan.draws else 0,
                     last,
                     changes,
                     digest,
