@@ -14,6 +14,8 @@ import typer
 
 from primacy.cli.format import Json, console, say, say_json, table
 from primacy.cli.options import JsonOption
+from primacy.engines.sqlite.storage.images import DATA
+from primacy.engines.sqlite.storage.readable import sql_of
 from primacy.errors import Corrupt, Rejected
 from primacy.replication.gtid import GtidSet
 from primacy.replication.log import inspecting
@@ -54,7 +56,7 @@ def verify_command(*, directory: DirectoryArgument, is_json: JsonOption = False)
 
 
 @app.command(name="dump")
-def dump_command(
+def dump_command(  # noqa: PLR0913  # The options of one command.
     *,
     directory: DirectoryArgument,
     after: Annotated[int, typer.Option(min=0, help="Only what follows this index.")] = 0,
@@ -63,17 +65,22 @@ def dump_command(
     ] = None,
     file: Annotated[str | None, typer.Option(help="Only this file.")] = None,
     payload: Annotated[bool, typer.Option("--payload", help="Payloads, too, in hex.")] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="As SQL, what each one did.")] = False,
     is_json: JsonOption = False,
 ) -> None:
     """Every record, in order. With --json one object on each line."""
     found = inspecting.records(inspecting.log_directory(directory), after=after, file=file)
     for each in islice(found, limit):
+        lines = list(sql_of(each.payload)) if sql and each.header.kind in DATA else []
         if is_json:
-            say_json(record_json(each, has_payload=payload), is_compact=True)
+            told: dict[str, Json] = {"sql": list[Json](lines)} if sql else {}
+            say_json({**record_json(each, has_payload=payload), **told}, is_compact=True)
         else:
-            say(record_line(each, sized))
+            say(f"{'-- ' if sql else ''}{record_line(each, sized)}")
+            for line in lines:
+                say(line)
             if payload:
-                say(f"    {each.payload.hex()}")
+                say(f"{'-- ' if sql else ''}    {each.payload.hex()}")
 
 
 @app.command(name="find")

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.replication.log.given import A, B, copied, opened, start, with_rows
 
 from primacy.cli.main import exit_code_of
+from primacy.engines.sqlite.storage.images import Ddl, encode_events
 from primacy.model import Epoch
 from primacy.replication.log.record import Entry, Kind
 from primacy.replication.log.segments import file_path
@@ -202,3 +203,24 @@ def test_a_directory_without_a_log_and_a_newer_log_are_refused(tmp_path: Path, s
 def test_a_log_that_runs_is_looked_at_beside_it(tmp_path: Path, say: Say) -> None:
     with with_rows(tmp_path / "log", 1, 2):
         assert say("verify", tmp_path)[0] == 0
+
+
+def test_transactions_read_as_sql(tmp_path: Path, say: Say) -> None:
+    log = opened(tmp_path / "log")
+    payload = encode_events([Ddl("CREATE TABLE t(a)"), Ddl("CREATE TABLE u(a)")], {})
+    log.append([*start(A), Entry(Kind.DDL, payload, 9, NOON_US)], epoch=Epoch(1), source=A)
+    log.close()
+    code, out, err = say("dump", tmp_path, "--sql")
+    assert (code, err) == (0, "")
+    remarks = [line.startswith("-- a@1:") for line in out.splitlines()]
+    assert remarks == [True, True, False, False, False, False]
+    assert out.endswith("\nCREATE TABLE t(a)\n;\nCREATE TABLE u(a)\n;\n")
+    code, out, _ = say("dump", tmp_path, "--sql", "--json")
+    told = [json.loads(line)["sql"] for line in out.splitlines()]
+    assert told == [[], ["CREATE TABLE t(a)\n;", "CREATE TABLE u(a)\n;"]]
+
+
+def test_a_payload_that_is_no_change_is_named_and_not_shown(state: Path, say: Say) -> None:
+    code, _, err = say("dump", state, "--sql")
+    assert code == 2
+    assert "cannot be read" in err

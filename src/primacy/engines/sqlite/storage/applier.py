@@ -32,6 +32,7 @@ from primacy.engines.sqlite.storage.failures import (
 )
 from primacy.engines.sqlite.storage.frozen import FrozenTime, SeededChance
 from primacy.engines.sqlite.storage.images import (
+    DATA,
     Counters,
     Ddl,
     Insert,
@@ -53,8 +54,6 @@ BATCH_MAX = 500
 
 KNOWN_MAX = 1_000
 """Maps of tables that are remembered: their numbers change with a primary's schema."""
-
-_DATA = frozenset({Kind.ROWS, Kind.STATEMENT, Kind.DDL})
 
 
 class Applier:
@@ -94,7 +93,7 @@ class Applier:
         todo = [each for each in records if each[0].index > self.position.index]
         if not todo:
             return
-        steps = [decode(payload) if header.kind in _DATA else [] for header, payload in todo]
+        steps = [decode(payload) if header.kind in DATA else [] for header, payload in todo]
         try:
             self._apply_group(todo, steps)
         except ApplyFailed:
@@ -112,7 +111,7 @@ class Applier:
         `ApplyFailed` where the file is not as they left it; then nothing was done.
         """
         self._check_tail(records, to)
-        steps = [inverse_of(decode(data)) if h.kind in _DATA else [] for h, data in records]
+        steps = [inverse_of(decode(data)) if h.kind in DATA else [] for h, data in records]
         self._cursor.execute("BEGIN IMMEDIATE")
         try:
             if self._recording.sees_others():

@@ -16,10 +16,14 @@ from typing import Any  # See `Cell`.
 import msgspec
 
 from primacy.errors import Corrupt
+from primacy.replication.log.record import Kind
 
 Value = None | int | float | str | bytes
 Cell = Any  # A `Value`: msgspec cannot say a union of str and bytes, and gives exactly these.
 Params = Sequence[Value] | Mapping[str, Value]
+
+DATA = frozenset({Kind.ROWS, Kind.STATEMENT, Kind.DDL})
+"""The records whose payload is a change."""
 
 INSERT, DELETE, UPDATE, OPAQUE = 0, 1, 2, 3
 """Tags of rows. OPAQUE never leaves a node: a row whose values SQLite would not show."""
