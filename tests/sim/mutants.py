@@ -1,8 +1,8 @@
 """Bugs, planted one at a time, and the simulator that must find each: `make mutants`.
 
-Production code is not touched: a planted bug is a subclass (`planted_store`, `planted_cluster`)
-that the simulator's assembly puts in the place of the genuine part. The configuration is the one
-that runs clean seeds.
+Production code is not touched: a planted bug is a subclass (`planted_store`, `planted_cluster`,
+`planted_server`) that the simulator's assembly puts in the place of the genuine part. The
+configuration is the one that runs clean seeds.
 
     python -m tests.sim.mutants [NAME ...] [--seeds N] [--first-seed S] [--resume FILE]
 """
@@ -20,6 +20,7 @@ from typing import Any  # The parts that a planted bug replaces, by name.
 
 import msgspec
 from tests.sim import planted_cluster as cluster
+from tests.sim import planted_server as server
 from tests.sim import planted_store as store
 
 from primacy.sim.node import Parts
@@ -62,10 +63,17 @@ MUTANTS: dict[str, Assembly] = {
     "read-before-no-op": with_store(raft=store.RaftThatReadsAtOnce),
     "read-without-a-round": with_store(raft=store.RaftThatReadsWithoutARound),
     "cut-by-a-late-duplicate": with_store(raft=store.RaftCutByDuplicates),
+    "votes-for-anybody": with_store(raft=store.RaftThatVotesForAnybody),
+    "commit-beyond-match": with_store(raft=store.RaftThatCommitsBeyondTheMatch),
+    "leader-counts-unsynced": with_store(raft=store.RaftThatCountsUnsynced),
+    "read-by-the-round-before": with_store(raft=store.RaftThatReadsByTheRoundBefore),
     # the store's state, its clients, its leases
     "renewal-from-memory": with_store(member=store.RenewsFromMemory),
     "retry-applied-twice": with_store(member=store.AppliesRetries),
     "lease-cut-by-new-leader": with_store(member=store.CutsLeases),
+    "answers-not-in-snapshot": with_store(member=store.ForgetsAnswersInSnapshots),
+    "expiry-of-renewed-lease": with_store(member=store.ExpiresWithoutALook),
+    "lease-cut-by-restart": with_store(member=store.CutsLeasesAfterRestarts),
     "watch-skips": with_parts(client=store.SkippingClient),
     "lease-from-the-reply": with_parts(holding=store.TrustsTheReply),
     "fence-after-the-lease": with_parts(holding=store.HoldsTooLong),
@@ -78,19 +86,34 @@ MUTANTS: dict[str, Assembly] = {
     "sent-swap-given-up": with_parts(agent=cluster.GivesUpSentSwaps),
     "broken-applier-acks": with_parts(agent=cluster.HidesABrokenApplier),
     "offer-with-open-doors": with_parts(agent=cluster.OpenOfferer),
+    "row-not-awaited": with_parts(agent=cluster.CountsAttached),
+    "ack-for-a-former-life": with_parts(agent=cluster.AcknowledgesForItsFormerLife),
+    "marker-not-awaited": with_parts(agent=cluster.SwapsBeforeTheMarker),
+    "taken-over-early": with_parts(agent=cluster.TakesOverEarly),
+    "degraded-for-lossy": with_parts(agent=cluster.TakesDegradedForLossy),
+    # its hands, and what its transactions compare
+    "adoption-settles-nothing": with_parts(agent=cluster.UnsettledAdopter),
+    "adoption-on-trust": with_parts(holding=cluster.AdoptsOnTrust),
+    "lease-before-the-page": with_parts(agent=cluster.EarlyReleaser),
+    "swap-after-its-lease": with_parts(client=cluster.SwapsAfterItsLease),
+    "swap-whatever-stands": with_parts(client=cluster.SwapsWhateverStands),
+    "offer-after-its-request": with_parts(client=cluster.OffersAfterTheRequest),
     # the database
-    "silent-while-locked-out": with_parts(engine=cluster.SilentWhileLockedOut),
-    "ack-before-recorded": with_parts(engine=cluster.AcknowledgesUnrecorded),
-    "epoch-not-checked": with_parts(engine=cluster.NeverRefuses),
-    "follower-returns": with_parts(engine=cluster.ReturnsToItsPrimary),
-    "seal-before-note": with_parts(engine=cluster.PublishesBeforeTheNote),
-    "relay-log-thrown-away": with_parts(engine=cluster.ThrowsRelayLogAway),
-    "sequence-without-epoch": with_parts(engine=cluster.ShipsBySequence),
-    "excluded-not-detached": with_parts(engine=cluster.LocksAndKeepsReceivers),
-    "wiped-behind-old-seal": with_parts(engine=cluster.WipesWithoutANewName),
+    "silent-while-locked-out": with_parts(engine=server.SilentWhileLockedOut),
+    "ack-before-recorded": with_parts(engine=server.AcknowledgesUnrecorded),
+    "epoch-not-checked": with_parts(engine=server.NeverRefuses),
+    "follower-returns": with_parts(engine=server.ReturnsToItsPrimary),
+    "seal-before-note": with_parts(engine=server.PublishesBeforeTheNote),
+    "relay-log-thrown-away": with_parts(engine=server.ThrowsRelayLogAway),
+    "sequence-without-epoch": with_parts(engine=server.ShipsBySequence),
+    "excluded-not-detached": with_parts(engine=server.LocksAndKeepsReceivers),
+    "wiped-behind-old-seal": with_parts(engine=server.WipesWithoutANewName),
+    "cut-off-in-name": with_parts(engine=server.ExcludesInName),
+    "clone-keeps-its-name": with_parts(engine=server.ClonesUnderItsName),
     # the guard
-    "page-of-the-last-boot": with_parts(page=cluster.StaysAfterBoot),
-    "second-win-releases": with_parts(guard=cluster.ClosesAndLetsLive),
+    "passes-after-deadline": with_parts(page=server.PassesAfterTheDeadline),
+    "page-of-the-last-boot": with_parts(page=server.StaysAfterBoot),
+    "second-win-releases": with_parts(guard=server.ClosesAndLetsLive),
 }
 
 
@@ -106,9 +129,9 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         if self.seed is None:
-            return f"{self.name:<24} NOT FOUND in {self.tried} seeds, {self.cpu_s:.1f} CPU s"
+            return f"{self.name:<26} NOT FOUND in {self.tried} seeds, {self.cpu_s:.1f} CPU s"
         return (
-            f"{self.name:<24} seed {self.seed:<5} at {self.at_s:7.2f} s  {self.invariant:<32}"
+            f"{self.name:<26} seed {self.seed:<5} at {self.at_s:7.2f} s  {self.invariant:<32}"
             f" {self.tried} seeds, {self.cpu_s:.1f} CPU s"
         )
 

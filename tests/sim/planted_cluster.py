@@ -1,21 +1,28 @@
-"""Bugs of the brain, the databases and the guard: each a subclass of the genuine part."""
+"""Bugs of the brain, its hands and what it holds: each a subclass of the genuine part."""
 
 from dataclasses import replace
 from typing import Any  # Arguments that are passed through as they came.
 
 import msgspec
 
-from primacy.cluster.actions import Exclude, Mark, OfferHandover, Plan, Swap
+from primacy.cluster.actions import Adopt, Exclude, GiveUp, Mark, OfferHandover, Plan, Swap
 from primacy.cluster.agent import Agent
+from primacy.cluster.holding import Holding
 from primacy.cluster.perform import Hands
+from primacy.cluster.policy import Policy
 from primacy.cluster.transactions import offer_txn
 from primacy.cluster.view import View
-from primacy.engines.api import Observation
-from primacy.model import Epoch, NodeId, Position
-from primacy.sim.engine_log import Files
-from primacy.sim.engine_model import ModelEngine
-from primacy.sim.guard_model import Page, SimGuard
-from primacy.sim.shipping import Receiver
+from primacy.coordination.api import Lease, LeaseId, Put, Txn, TxnResult
+from primacy.coordination.leasing import LeaseKeeper
+from primacy.model import Epoch, Member, Position
+from primacy.replication.records import (
+    DURABILITY_KEY,
+    EPOCH_KEY,
+    HANDOVER_KEY,
+    PRIMARY_KEY,
+    SWITCHOVER_KEY,
+)
+from primacy.sim.store_client import SimStore
 
 # ---- the brain
 
@@ -85,19 +92,6 @@ class SealsOneTooFew(Agent):
         return replace(view, store=replace(view.store, durability=weaker))
 
 
-class ClaimsBySequence(Agent):
-    """Who is most advanced is judged by the sequence alone, and a replica that has the row's
-    sequence is taken to have the row."""
-
-    def _view(self) -> View:
-        view = super()._view()
-        seals = {
-            node: msgspec.structs.replace(note, received=Position(Epoch(0), note.received.sequence))
-            for node, note in view.store.seals.items()
-        }
-        return replace(view, store=replace(view.store, seals=seals))
-
-
 class DegradesFirst(Agent):
     """Acknowledgements are switched off when a degradation begins, not once it is recorded."""
 
@@ -142,152 +136,155 @@ class OpenOfferer(Agent):
         self._hands.__class__ = OffersWithOpenDoors
 
 
-# ---- the database
+class CountsAttached(Agent):
+    """Whoever follows a new primary counts as a holder of its epoch row."""
+
+    def _view(self) -> View:
+        view = super()._view()
+        store = view.store
+        record, durability = store.primary, store.durability
+        is_opening = record is not None and durability is not None
+        is_opening = is_opening and durability.epoch < record.epoch  # type: ignore[union-attr]  # Above.
+        branch = store.branches.get(record.epoch) if record is not None else None
+        if not is_opening or record is None or record.node != view.node or branch is None:
+            return view
+        row = Position(record.epoch, branch.first_sequence)
+        nodes = {
+            node: msgspec.structs.replace(status, received=max(status.received, row))
+            if status.following_epoch == record.epoch
+            else status
+            for node, status in store.nodes.items()
+        }
+        return replace(view, store=replace(store, nodes=nodes))
 
 
-class SilentWhileLockedOut(ModelEngine):
-    """A member that is locked out counts as silent, although it acknowledges when it is let in."""
+class AcknowledgesForItsFormerLife(Agent):
+    """A node looks for its name in the record, and not for its incarnation."""
 
-    def observation(self) -> Observation:
-        seen = super().observation()
-        shown = seen.replication
-        in_effect = shown.acknowledges and shown.is_receiving
-        return replace(seen, replication=replace(shown, acknowledges=in_effect))
-
-
-class SealsAndReceives(Receiver):
-    is_kept = False
-
-    def stop(self) -> None:
-        if not self.is_kept:
-            super().stop()
+    def _view(self) -> View:
+        view = super()._view()
+        record = view.store.durability
+        if record is None or view.incarnation is None:
+            return view
+        members = tuple(
+            Member(each.node, view.incarnation) if each.node == view.node else each
+            for each in record.members
+        )
+        own = msgspec.structs.replace(record, members=members)
+        return replace(view, store=replace(view.store, durability=own))
 
 
-class NeverRefuses(ModelEngine):
-    """A sealed replica goes on receiving from the old epoch, and acknowledges it."""
+class SwapsBeforeTheMarker(Agent):
+    """A record is swapped as soon as whoever leaves is cut off: nobody holds a marker."""
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self.receiver: SealsAndReceives = SealsAndReceives(self)
-
-    async def seal(self, epoch: Epoch) -> Observation:
-        self.receiver.is_kept = True
-        try:
-            return await super().seal(epoch)
-        finally:
-            self.receiver.is_kept = False
+    async def _act(self, step: Plan, view: View) -> None:
+        if isinstance(step.action, Mark):
+            mark = step.action
+            swap = Swap(record=mark.record, base_mod=mark.base_mod, reason=mark.reason)
+            step = Plan(action=swap, reason=step.reason)
+        await super()._act(step, view)
 
 
-class AcknowledgesUnrecorded(ModelEngine):
-    """A replica acknowledges as soon as it follows, in the record or not, and shows what it was
-    asked for."""
+class TakesOverEarly(Agent):
+    """The target of a switchover claims before it has everything."""
 
-    asked = False
-
-    async def follow(self, primary: NodeId, epoch: Epoch, *, acknowledge: bool) -> None:
-        self.asked = acknowledge
-        await super().follow(primary, epoch, acknowledge=True)
-
-    def observation(self) -> Observation:
-        seen = super().observation()
-        return replace(seen, replication=replace(seen.replication, acknowledges=self.asked))
+    def _view(self) -> View:
+        view = super()._view()
+        offer = view.store.handover
+        if offer is None:
+            return view
+        early = msgspec.structs.replace(offer, last_sequence=0)
+        return replace(view, store=replace(view.store, handover=early))
 
 
-class ReturnsToItsPrimary(ModelEngine):
-    """A replica's server attaches by itself when it starts, to whom it acknowledged last: that may
-    be a primary of an older epoch, frozen until now."""
+class TakesDegradedForLossy(Agent):
+    """After a degradation anybody may be promoted, whatever the policy says of that."""
 
-    remembered: tuple[NodeId, Epoch] | None = None
-
-    async def follow(self, primary: NodeId, epoch: Epoch, *, acknowledge: bool) -> None:
-        await super().follow(primary, epoch, acknowledge=acknowledge)
-        if acknowledge:
-            self.remembered = (primary, epoch)
-
-    async def start(self, *, as_primary: bool) -> None:
-        was_up = self.process.is_up
-        await super().start(as_primary=as_primary)
-        if not was_up and self.remembered is not None:
-            self.receiver.start(*self.remembered, acknowledge=True)
+    def __init__(self, *, policy: Policy, **parts: Any) -> None:
+        super().__init__(policy=replace(policy, degrade_failover="lossy"), **parts)
 
 
-class PublishesBeforeTheNote(ModelEngine):
-    """A seal is published before its note is durable."""
-
-    async def _note(self, epoch: Epoch) -> None:
-        files = self.files
-
-        def done() -> None:
-            files.sealed_epoch = max(files.sealed_epoch, epoch)
-
-        self.world.after(0.5, self.process, done)
+# ---- the hands
 
 
-class ThrowsRelayLogAway(ModelEngine):
-    """A replica that starts discards its relay log: what was not applied is gone."""
+class AdoptsWithoutSettling(Hands):
+    """An agent that adopts a primary leaves the swaps of its former life on their way."""
 
-    async def start(self, *, as_primary: bool) -> None:
-        was_up = self.process.is_up
-        await super().start(as_primary=as_primary)
-        files = self.files
-        if not was_up and self.needs_salvage and not files.led_epoch:
-            del files.log[files.applied :]
-            files.synced = min(files.synced, files.applied)
-            files.committed = min(files.committed, files.applied)
-            self.needs_salvage = False
+    async def _adopt(self, action: Adopt, view: View) -> None:
+        await self._holding.adopt(action.lease, action.epoch, self._policy.lease_ttl_s)
 
 
-class ComparesSequences(Files):
-    """A source looks at a receiver's sequence only: another log of that length fits as well."""
-
-    __slots__ = ()
-
-    def holds(self, position: Position) -> bool:
-        return position.sequence <= len(self.log)
+class UnsettledAdopter(Agent):
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
+        self._hands.__class__ = AdoptsWithoutSettling
 
 
-class ShipsBySequence(ModelEngine):
-    files_type = ComparesSequences
+class ReleasesFirst(Hands):
+    """The lease is given up before the page is closed and the database gone."""
+
+    async def _give_up(self, action: GiveUp, view: View) -> None:
+        await self._holding.release()
+        await self._engine.kill()
 
 
-class LocksAndKeepsReceivers(ModelEngine):
-    """Excluding a replica locks its account, and leaves the connection that it has."""
-
-    async def exclude(self, node: NodeId) -> None:
-        await self._pass(0.01)
-        self._require_running()
-        self.files.excluded.add(node)
+class EarlyReleaser(Agent):
+    def __init__(self, **parts: Any) -> None:
+        super().__init__(**parts)
+        self._hands.__class__ = ReleasesFirst
 
 
-class WipesWithoutANewName(ModelEngine):
-    """A wiped data directory comes back under the incarnation that the record and an old seal
-    name."""
+class AdoptsOnTrust(Holding):
+    """An adopted lease is taken to live, and its deadline to begin now: no renewal proves it."""
 
-    def wipe(self) -> None:
-        incarnation = self.files.incarnation
-        super().wipe()
-        self.files.incarnation = incarnation
-
-
-# ---- the guard
-
-
-class StaysAfterBoot(Page):
-    """The deadline page outlives its boot: its deadline counts from another one."""
-
-    def clear(self) -> None:
-        if not hasattr(self, "state"):
-            super().clear()
+    async def adopt(self, lease: int, epoch: Epoch, ttl_s: float) -> None:
+        self.claimed_epoch = self.armed_epoch = epoch
+        self._keep(
+            LeaseKeeper(
+                self._store,
+                Lease(LeaseId(lease), ttl_s),
+                self._clock,
+                sent_at_boottime_s=self._clock.boottime_s(),
+                may_renew=self._may_renew,
+                on_extended=self._note_extension,
+                on_lost=self._note_loss,
+            )
+        )
+        await self._tell_guard()
 
 
-class ClosesAndLetsLive(SimGuard):
-    """At the deadline the doors are closed, and the server lives on with the commits that wait: a
-    second win of the same node releases them."""
+# ---- what its transactions compare
 
-    def _judge(self, deadline_s: float) -> None:
-        page, engine = self.page, self.engine
-        if page.state == "closed" or deadline_s < page.deadline_s or not engine.commits:
-            super()._judge(deadline_s)
-            return
-        page.close()
-        engine.is_read_only = True
+
+class Forgetful(SimStore):
+    """A write of `WRITES` does not compare the keys in `FORGETS`."""
+
+    WRITES = ""
+    FORGETS: frozenset[str] = frozenset()
+
+    async def txn(self, txn: Txn) -> TxnResult:
+        if any(isinstance(op, Put) and op.key == self.WRITES for op in txn.then):
+            kept = tuple(each for each in txn.compares if each.key not in self.FORGETS)
+            txn = msgspec.structs.replace(txn, compares=kept)
+        return await super().txn(txn)
+
+
+class SwapsAfterItsLease(Forgetful):
+    """A swap compares the record that it replaces, and not whether its sender still leads."""
+
+    WRITES = DURABILITY_KEY
+    FORGETS = frozenset({PRIMARY_KEY, EPOCH_KEY})
+
+
+class SwapsWhateverStands(Forgetful):
+    """A swap does not compare the record that it replaces."""
+
+    WRITES = DURABILITY_KEY
+    FORGETS = frozenset({DURABILITY_KEY})
+
+
+class OffersAfterTheRequest(Forgetful):
+    """An offer does not compare the request that it answers, which may have been ended."""
+
+    WRITES = HANDOVER_KEY
+    FORGETS = frozenset({SWITCHOVER_KEY})

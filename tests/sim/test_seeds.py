@@ -22,6 +22,7 @@ FOUND = {
     77: "a winner that died before its record left its bare epoch row on the others",
     90: "a replica whose agent was down acknowledged to a primary that had returned",
     113: "the same, on a partition",
+    195: "the simulator: a connection that was given up counted once its node was let in again",
     1106: "a member whose relay log could not be applied never said how far it goes",
     1472: "the simulator: the network went on to be slower than an election after the repair",
     5067: "no durability record: equals waited for one that is never promoted",

@@ -1,12 +1,15 @@
 """Faults in a row, each at the worst moment: what random moments hit too seldom."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from primacy.model import NodeId
 from primacy.sim.cuts import Cuts
 from primacy.sim.damage import Damage
-from primacy.sim.moments import Moment
+from primacy.sim.flights import Flights
+from primacy.sim.moments import SENT, Moment
 from primacy.sim.network import LOG_FLOWS
+from primacy.sim.outages import Outages
 from primacy.sim.scene import Scene
 
 AT_ONCE_S = 0.06
@@ -22,10 +25,34 @@ the sync set after some more."""
 class Ambushes:
     """By name, what strikes a node, or whoever the moment is about."""
 
-    def __init__(self, scene: Scene, cuts: Cuts, damage: Damage) -> None:
+    def __init__(
+        self, scene: Scene, *, outages: Outages, cuts: Cuts, damage: Damage, flights: Flights
+    ) -> None:
         self._scene = scene
+        self._outages = outages
         self._cuts = cuts
+        self._flights = flights
         self._damage = damage
+        self._deeds: list[Callable[[NodeId], None]] = [
+            scene.crash_host,
+            scene.crash_agent,
+            scene.crash_engine,
+            scene.crash_guard,
+            cuts.isolate,
+            cuts.store_cut,
+            cuts.log_cut,
+            cuts.deaf,
+            cuts.mute,
+            damage.wipe_data,
+            damage.slow_disk,
+            flights.late_requests,
+            self._restart_agent,
+            self._pause_host,
+            self._pause_agent,
+            self._pause_engine,
+            self._pause_guard,
+            self._crash_leader,
+        ]
         self.kinds: Mapping[str, Callable[[NodeId], None]] = {
             "laggard": scene.when_settled(self._laggard),
             "contested-election": self._contested_election,
@@ -33,6 +60,8 @@ class Ambushes:
             "replica-restart": scene.when_settled(self._replica_restart),
             "replica-agent": scene.when_settled(self._replica_agent),
             "only-holder": scene.when_settled(self._only_holder),
+            "slow-heir": scene.when_settled(self._slow_heir),
+            "late-adoption": scene.when_settled(self._late_adoption),
             "lonely-primary": scene.when_settled(self._lonely_primary),
             "thaw": scene.when_settled(self._thaw),
             "swap-in-the-dark": scene.when_settled(self._swap_in_the_dark),
@@ -111,13 +140,7 @@ class Ambushes:
         if primary is None or holder is None:
             return
         others = [each for each in scene.replicas() if each != holder]
-        links: list[tuple[str, str]] = [(primary, each) for each in others]
-        scene.cut_flows(
-            links + [(each, primary) for each in others],
-            LOG_FLOWS,
-            low_s=2 * AHEAD_S,
-            high_s=3 * AHEAD_S,
-        )
+        self._cut_from_log(primary, others)
         deeds: list[Callable[[NodeId], None]] = [
             self._damage.wipe_data,
             self._crash_agent_for_long,
@@ -140,17 +163,62 @@ class Ambushes:
         """What it has not applied stands in its relay log alone."""
         self._scene.crash_engine(name)
 
-    def _lonely_primary(self, name: NodeId) -> None:
-        """No replica is reached, so commits wait; the primary's agent stops past its lease; and
-        nobody else can act, so that the next primary is the same node."""
+    def _slow_heir(self, name: NodeId) -> None:
+        """Whoever is to hold everything next is slow to write it down. Another replica has it, and
+        leads next, or leaves. Whoever then records that the slow one is enough dies, and what the
+        slow one had not written goes with its server."""
+        scene, quick = self._scene, self._scene.a_replica()
+        heirs = [each for each in scene.replicas() if each != quick]
+        if quick is None or not heirs:
+            return
+        for each in heirs:
+            self._damage.slow_data_disk(each)
+        if scene.chance.random() < 0.5:
+            self._outages.no_restart(quick, low_s=2.0 * scene.ttl_s)
+            scene.at_next(Moment.RECORDED, partial(self._die_with, heirs), within_s=AT_ONCE_S)
+        else:
+            self._cut_from_log(name, heirs)
+            scene.after(AHEAD_S, self._lead_and_die, name, heirs)
+
+    def _lead_and_die(self, name: NodeId, heirs: list[NodeId]) -> None:
         scene = self._scene
-        scene.cut_flows(scene.both_ways(name), LOG_FLOWS, low_s=1.5 * scene.ttl_s)
+        scene.at_next(Moment.RECORDED, partial(self._die_with, heirs), within_s=AT_ONCE_S)
+        scene.crash_host(name, 6 * scene.ttl_s)
+
+    def _die_with(self, heirs: list[NodeId], name: NodeId) -> None:
+        self._crash_host_for_long(name)
+        for each in heirs:
+            self._scene.crash_engine(each)
+
+    def _cut_from_log(self, name: NodeId, others: list[NodeId]) -> None:
+        """They receive nothing, and have not noticed it yet when `AHEAD_S` is over."""
+        links: list[tuple[str, str]] = [(name, each) for each in others]
+        links += [(each, name) for each in others]
+        self._scene.cut_flows(links, LOG_FLOWS, low_s=2 * AHEAD_S, high_s=3 * AHEAD_S)
+
+    def _late_adoption(self, name: NodeId) -> None:
+        """The primary's agent is away for most of its lease. Once it is back something else
+        happens to it."""
+        scene, ttl_s = self._scene, self._scene.ttl_s
+        deed = scene.chance.choice([self._cuts.store_cut, self._cuts.mute, self._pause_agent])
+        scene.at_next(Moment.RECORDED, deed, within_s=AT_ONCE_S)
+        scene.crash_agent(name, 0.9 * ttl_s, 0.4 * ttl_s)
+
+    def _lonely_primary(self, name: NodeId) -> None:
+        """No replica is there, so commits wait; the primary's agent stops or dies past its lease;
+        and nobody else can act, so that the next primary is the same node."""
+        scene, ttl_s = self._scene, self._scene.ttl_s
+        if scene.chance.random() < 0.5:
+            for each in scene.replicas():
+                self._outages.no_restart(each, low_s=3.5 * ttl_s)
+            scene.after(0.2, scene.crash_agent, name, 2.0 * ttl_s, 1.2 * ttl_s)
+            return
+        scene.cut_flows(scene.both_ways(name), LOG_FLOWS, low_s=1.5 * ttl_s)
         for each in scene.replicas():
-            scene.pause(
-                each, [scene.nodes[each].agent_process], 5 * scene.ttl_s, low_s=3 * scene.ttl_s
-            )
+            agent = scene.nodes[each].agent_process
+            scene.pause(each, [agent], 5 * ttl_s, low_s=3 * ttl_s)
         agent = scene.nodes[name].agent_process
-        scene.pause(name, [agent], 2.0 * scene.ttl_s, low_s=1.2 * scene.ttl_s)
+        scene.pause(name, [agent], 2.0 * ttl_s, low_s=1.2 * ttl_s)
 
     def _thaw(self, name: NodeId) -> None:
         """The primary's host is frozen, long enough to be replaced, while a replica's agent is
@@ -184,24 +252,29 @@ class Ambushes:
         )
 
     def _ambush(self, name: NodeId) -> None:
-        """Any deed at any moment, to whom the moment is about, or to the store's leader."""
+        """Any deed at any moment; perhaps another a little later, to the same one or somebody
+        else; perhaps what is asked for at that moment is on its way for long."""
         del name
         scene = self._scene
-        deeds: list[Callable[[NodeId], None]] = [
-            scene.crash_host,
-            scene.crash_agent,
-            scene.crash_engine,
-            scene.crash_guard,
-            self._cuts.isolate,
-            self._cuts.store_cut,
-            self._cuts.log_cut,
-            self._pause_host,
-            self._pause_agent,
-            self._damage.wipe_data,
-            self._crash_leader,
-        ]
         moment = scene.chance.choice(list(Moment))
-        scene.at_next(moment, scene.chance.choice(deeds), within_s=AT_ONCE_S)
+        if moment in SENT and scene.chance.random() < 0.5:
+            scene.at_once(moment, self._flights.late_requests)
+        scene.at_next(moment, scene.chance.choice(self._deeds), within_s=AT_ONCE_S)
+        if scene.chance.random() < 0.4:
+            deed = scene.chance.choice(self._deeds)
+            scene.at_next(moment, partial(self._to_somebody, deed), within_s=scene.ttl_s)
+
+    def _to_somebody(self, deed: Callable[[NodeId], None], name: NodeId) -> None:
+        scene = self._scene
+        others = [scene.primary(), scene.a_replica(), scene.leader()]
+        deed(scene.chance.choice([name, *(each for each in others if each is not None)]))
+
+    def _restart_agent(self, name: NodeId) -> None:
+        """It dies with what it knew, and is back at once."""
+        self._scene.crash_agent(name, 0.3 * self._scene.ttl_s)
+
+    def _pause_guard(self, name: NodeId) -> None:
+        self._scene.pause(name, [self._scene.nodes[name].guard_process])
 
     def _pause_host(self, name: NodeId) -> None:
         self._scene.pause(name, self._scene.nodes[name].processes)
@@ -216,5 +289,15 @@ class Ambushes:
         self._scene.crash_agent(self._scene.leader() or name)
 
     def _switchover(self, name: NodeId) -> None:
+        """To whoever is fit, or to a replica that is perhaps a little behind."""
         del name
-        self._scene.ask_switchover()
+        scene = self._scene
+        primary, target = scene.primary(), scene.a_replica()
+        if primary is None or target is None or scene.chance.random() < 0.4:
+            scene.ask_switchover(None)
+            return
+        if scene.chance.random() < 0.6:
+            link = (primary, target, "log")
+            scene.network.lags_s[link] = scene.chance.uniform(0.05, 0.4)
+            scene.after(2 * scene.ttl_s, self._cuts.end_lag, link)
+        scene.ask_switchover(target)

@@ -21,8 +21,8 @@ class Cuts:
             "isolate-minority": scene.when_settled(self._isolate_minority),
             "cut-pair": self._cut_pair,
             "cut-one-way": self._cut_one_way,
-            "deaf": self._deaf,
-            "mute": self._mute,
+            "deaf": self.deaf,
+            "mute": self.mute,
             "store-cut": self.store_cut,
             "log-cut": self.log_cut,
             "late-answers": scene.when_settled(self._late_answers),
@@ -52,11 +52,11 @@ class Cuts:
     def _cut_one_way(self, name: NodeId) -> None:
         self._scene.cut([(name, self._scene.other_than(name))])
 
-    def _deaf(self, name: NodeId) -> None:
+    def deaf(self, name: NodeId) -> None:
         """It is heard, and does not hear."""
         self._scene.cut([(each, name) for each in self._scene.names if each != name])
 
-    def _mute(self, name: NodeId) -> None:
+    def mute(self, name: NodeId) -> None:
         """It hears, and is not heard."""
         self._scene.cut([(name, each) for each in self._scene.names if each != name])
 
@@ -76,12 +76,12 @@ class Cuts:
         for other in scene.names:
             if other != name:
                 scene.network.lags_s[other, name, "store"] = lag_s
-                scene.after(2.0 * scene.ttl_s, self._end_lag, (other, name, "store"))
+                scene.after(2.0 * scene.ttl_s, self.end_lag, (other, name, "store"))
         links: list[tuple[str, str]] = [(name, each) for each in scene.names if each != name]
         at_s = scene.ttl_s * scene.chance.uniform(0.5, 1.5)
         scene.after(at_s, self._go_silent, links)
 
-    def _end_lag(self, link: tuple[str, str, str]) -> None:
+    def end_lag(self, link: tuple[str, str, str]) -> None:
         self._scene.network.lags_s.pop(link, None)
 
     def _go_silent(self, links: list[tuple[str, str]]) -> None:
@@ -107,7 +107,8 @@ class Cuts:
     def _silent_replicas(self, name: NodeId) -> None:
         """No replica is reached for so long that a policy may degrade."""
         del name
-        primary = self._scene.primary()
+        primary, scene = self._scene.primary(), self._scene
         if primary is not None:
-            links = self._scene.both_ways(primary)
-            self._scene.cut_flows(links, LOG_FLOWS, low_s=5.0, high_s=12.0)
+            scene.cut_flows(scene.both_ways(primary), LOG_FLOWS, low_s=5.0, high_s=12.0)
+            if scene.chance.random() < 0.5:  # What it wrote meanwhile is nowhere else.
+                scene.later(3.0, 6.0, scene.crash_host, primary, 6 * scene.ttl_s)

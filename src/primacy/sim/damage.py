@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from primacy.sim.engine_log import Files
 
 SLOW = 50.0
+VERY_SLOW = 300.0
 SLOW_APPLIER = 200.0
 
 
@@ -30,7 +31,7 @@ class Damage:
         self._taken: dict[NodeId, Files] = {}
         """Data disks that are away, with what they hold."""
         self.kinds: Mapping[str, Callable[[NodeId], None]] = {
-            "slow-disk": self._slow_disk,
+            "slow-disk": self.slow_disk,
             "slow-store-disk": self._slow_store_disk,
             "slow-applier": self.slow_applier,
             "broken-applier": self._broken_applier,
@@ -61,13 +62,18 @@ class Damage:
 
     # ---- slow, full, failing
 
-    def _slow(self, disk: Disk) -> None:
-        disk.slowness = SLOW
-        self._scene.later(0.5, 4 * self._scene.ttl_s, setattr, disk, "slowness", 1.0)
+    def _slow(self, disk: Disk, factor: float = SLOW, low_s: float = 0.5) -> None:
+        disk.slowness = factor
+        self._scene.later(low_s, 4 * self._scene.ttl_s, setattr, disk, "slowness", 1.0)
 
-    def _slow_disk(self, name: NodeId) -> None:
+    def slow_disk(self, name: NodeId) -> None:
         self._slow(self._scene.nodes[name].engine.disk)
         self._slow(self._scene.nodes[name].member.disk)
+
+    def slow_data_disk(self, name: NodeId) -> None:
+        """So slow that what it receives is durable a good while later, for longer than a failover
+        takes."""
+        self._slow(self._scene.nodes[name].engine.disk, VERY_SLOW, 2.5 * self._scene.ttl_s)
 
     def _slow_store_disk(self, name: NodeId) -> None:
         self._slow(self._scene.nodes[name].member.disk)

@@ -115,6 +115,10 @@ class Files:
         self.applied = min(self.applied, self.synced)
         self.committed = min(self.committed, self.synced)
 
+    def forget_commits(self, count: int) -> None:
+        """So many were not in the tables yet when the server died."""
+        self.committed = max(0, self.committed - count)
+
     def cut_uncommitted(self) -> int:
         """Start as a replica: what nobody acknowledged goes. Returns how many records."""
         gone = len(self.log) - self.committed

@@ -104,7 +104,9 @@ class ModelEngine(ModelServer):
             self.world.trace.sometimes("server ended while it started")
             why = self.cannot_start or "no space is left"
             raise Rejected(f"the server ended while it started: {why}", hint="See its log.")
-        if not as_primary and self.files.cut_uncommitted():
+        if as_primary:
+            self.files.committed = len(self.files.log)
+        elif self.files.cut_uncommitted():
             self.world.trace.sometimes("unacknowledged tail cut")
         self.world.start(self.process)
         self.starts += 1
@@ -273,11 +275,13 @@ class ModelEngine(ModelServer):
         self._require_running()
         self.files.excluded.add(node)
         self.sender.detach(node)
+        self.witnesses.on_locked(node, is_out=True)
 
     async def admit(self, node: NodeId) -> None:
         await self._pass(POLL_S)
         self._require_running()
         self.files.excluded.discard(node)
+        self.witnesses.on_locked(node, is_out=False)
 
     async def cut_strangers(self, accounts: Collection[str]) -> frozenset[str]:
         self._require_running()  # Only nodes attach here: there is nobody to cut.

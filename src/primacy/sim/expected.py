@@ -32,5 +32,11 @@ EXPECTED = (
     "disk stopped its owner: an fsync failed",
     "disk stopped its owner: no space is left",
     "crash after a vote",
+    "requests on their way for long",
+    "struck when a claim was sent",
+    "struck when a swap of the durability record was sent",
+    "struck when an offer of the lead was sent",
+    "struck when a replica began to acknowledge",
+    "struck when a member took a snapshot of the store",
 )
 """Counters of the trace. `sim run` names those that stayed at zero."""

@@ -19,6 +19,7 @@ from primacy.sim.ambushes import Ambushes
 from primacy.sim.choices import Chooser, Striking
 from primacy.sim.cuts import Cuts
 from primacy.sim.damage import Damage
+from primacy.sim.flights import Flights
 from primacy.sim.outages import Outages
 from primacy.sim.scene import Scene
 
@@ -57,7 +58,7 @@ FAULTS: dict[str, float] = {
     "store-fsync-fails": 2,
     "disk-full": 0.5,
     "store-disk-full": 0.5,
-    "wipe-data": 1,
+    "wipe-data": 2,
     "power": 0.5,
     "wipe-store": 1,
     "rot-store": 1,
@@ -67,11 +68,17 @@ FAULTS: dict[str, float] = {
     "replica-restart": 2,
     "replica-agent": 2,
     "only-holder": 6,
-    "lonely-primary": 2,
+    "slow-heir": 4,
+    "late-adoption": 2,
+    "lonely-primary": 3,
     "thaw": 2,
     "swap-in-the-dark": 2,
-    "ambush": 8,
-    "switchover": 2,
+    "late-requests": 1,
+    "swap-in-flight": 4,
+    "claim-in-flight": 1.5,
+    "offer-in-flight": 1.5,
+    "ambush": 14,
+    "switchover": 3,
 }
 """By name, in the order in which the seed draws their weights: how often each is worth a try."""
 
@@ -93,12 +100,15 @@ class Faults:
         self._weights = [weight for _, weight in weights if weight]
         self._every_s = every_s
         self._is_over = not self._names
-        cuts, self._damage = Cuts(scene), Damage(scene)
+        cuts, outages, self._damage = Cuts(scene), Outages(scene), Damage(scene)
+        flights = Flights(scene, outages)
+        ambushes = Ambushes(scene, outages=outages, cuts=cuts, damage=self._damage, flights=flights)
         self.kinds: Mapping[str, Callable[[NodeId], None]] = {
-            **Outages(scene).kinds,
+            **outages.kinds,
             **cuts.kinds,
             **self._damage.kinds,
-            **Ambushes(scene, cuts, self._damage).kinds,
+            **flights.kinds,
+            **ambushes.kinds,
         }
         self._check_told()
 

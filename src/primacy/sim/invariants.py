@@ -25,15 +25,17 @@ from primacy.consensus.invariants import RaftHistory
 from primacy.consensus.machine import Effect, Event
 from primacy.consensus.raft.messages import Message
 from primacy.consensus.raft.node import Raft, State
-from primacy.coordination.api import Change, WatchBatch
+from primacy.coordination.api import Change, Put, Txn, WatchBatch
 from primacy.errors import InvariantBroken
 from primacy.model import Epoch, NodeId
 from primacy.replication.records import (
     DURABILITY_KEY,
+    HANDOVER_KEY,
     HISTORY_PREFIX,
     PRIMARY_KEY,
     SEALS_PREFIX,
     DurabilityRecord,
+    Handover,
     HistoryRecord,
     PrimaryRecord,
     SealNote,
@@ -49,6 +51,13 @@ if TYPE_CHECKING:
 
 ONCE_PREFIX = "once/"
 """Keys that a client writes exactly once: a second version is a second execution."""
+
+ASKED = {
+    PRIMARY_KEY: Moment.CLAIM_SENT,
+    DURABILITY_KEY: Moment.SWAP_SENT,
+    HANDOVER_KEY: Moment.OFFER_SENT,
+}
+"""What is asked for by a write of each key."""
 
 CLOCK_SLACK_S = 1e-6
 """Rounding of floating-point clocks."""
@@ -102,6 +111,7 @@ class Invariants:
         if raft.state is not was and raft.state is State.LEADER:
             self.world.trace.sometimes("store election")
             self.world.note(raft.node, "store-leads", f"term {raft.term}")
+            self.moments.has_come(Moment.LED, raft.node)
 
     def on_changes(  # noqa: C901  # One case for each kind of record.
         self, node: NodeId, batch: WatchBatch
@@ -125,11 +135,20 @@ class Invariants:
                 note = decoded(SealNote, change.after.value)
                 self.ledger.sealed(note)
                 self.moments.has_come(Moment.SEALED, note.node)
+            elif change.key == HANDOVER_KEY and change.after is not None:
+                target = decoded(Handover, change.after.value).target
+                self.moments.has_come(Moment.OFFERED, target)
             elif change.key.startswith(HISTORY_PREFIX) and change.after is not None:
                 if change.after.version == 1:
                     self.world.trace.sometimes(decoded(HistoryRecord, change.after.value).kind)
             elif change.key.startswith(ONCE_PREFIX) and change.after and change.after.version > 1:
                 self.fail("exactly-once", f"{change.key} was written {change.after.version} times")
+
+    def on_asked(self, node: NodeId, txn: Txn) -> None:
+        """A client of the store is about to send this."""
+        for op in txn.then:
+            if isinstance(op, Put) and op.key in ASKED:
+                self.moments.has_come(ASKED[op.key], node)
 
     # ---- who is primary
 

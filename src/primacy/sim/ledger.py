@@ -41,6 +41,7 @@ class Ledger:
         self._is_degraded_lossy = policy.degrade_failover == "lossy"
         self._ack_nodes = policy.ack_nodes
         self._primaries: dict[Epoch, NodeId] = {}
+        self._opened: set[Epoch] = set()
         self._seals: dict[NodeId, SealNote] = {}
         self._begun: dict[Epoch, frozenset[int]] = {}
         self._committed: set[int] = set()
@@ -173,6 +174,7 @@ class Ledger:
     def on_open(self, engine: "ModelServer") -> None:
         record = self.durability.get(engine.epoch)
         self._world.note(engine.node, "doors-open", f"epoch {engine.epoch}")
+        self._opened.add(engine.epoch)
         if record is None or record.primary.node != engine.node:
             self._fail(
                 "acks-come-from-the-recorded-set",
@@ -187,6 +189,13 @@ class Ledger:
 
     def on_marker(self, engine: "ModelServer") -> None:
         self._moments.has_come(Moment.MARKED, engine.node)
+
+    def on_locked(self, node: NodeId, *, is_out: bool) -> None:
+        self._moments.has_come(Moment.LOCKED_OUT if is_out else Moment.LET_IN, node)
+
+    def on_attached(self, node: NodeId) -> None:
+        """It acknowledges, and is counted from now on."""
+        self._moments.has_come(Moment.COUNTED, node)
 
     def on_cloned(self, engine: "ModelServer") -> None:
         self._moments.has_come(Moment.CLONED, engine.node)
@@ -261,6 +270,12 @@ class Ledger:
         if durability is None:
             self._fail("acks-come-from-the-recorded-set", f"{record} committed without a record")
             return
+        if engine.epoch not in self._opened:
+            self._fail(
+                "acks-come-from-the-recorded-set",
+                f"{record} was left waiting; {engine.node} commits it in epoch {engine.epoch}"
+                " before its doors open",
+            )
         if durability.acks == 0 and (durability.is_lossy or self._is_degraded_lossy):
             self._unprotected[record.uid] = record
             return

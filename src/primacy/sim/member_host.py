@@ -213,6 +213,7 @@ class MemberHost:
                     self._send_snapshot(to, member.raft.term)
                 case Install(meta):
                     self._world.trace.sometimes("store snapshot installed")
+                    self._witness.moments.has_come(Moment.INSTALLED, self.node)
                     pieces = iter(self._received[meta])
                     self._carry_out(member, member.install(self._now_s(), meta, pieces))
                 case SnapshotDue():

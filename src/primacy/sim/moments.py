@@ -11,7 +11,8 @@ from primacy.model import NodeId
 
 
 class Moment(Enum):
-    """What the first member to apply a revision, a database or a voter has just made true."""
+    """What a database, a voter, or the first member to apply a revision has just made true; or
+    what a node is about to ask the store for."""
 
     CLAIMED = "a primary record was created"
     VACANT = "a primary record ended"
@@ -22,7 +23,19 @@ class Moment(Enum):
     MARKED = "a marker was written"
     CLONED = "a clone was taken"
     VOTED = "a vote was granted"
+    LED = "a member leads the store"
+    INSTALLED = "a member took a snapshot of the store"
+    CLAIM_SENT = "a claim was sent"
+    SWAP_SENT = "a swap of the durability record was sent"
+    OFFER_SENT = "an offer of the lead was sent"
+    OFFERED = "the lead was offered to a replica"
+    LOCKED_OUT = "a replica was locked out"
+    LET_IN = "a replica was let in again"
+    COUNTED = "a replica began to acknowledge"
 
+
+SENT = frozenset({Moment.CLAIM_SENT, Moment.SWAP_SENT, Moment.OFFER_SENT})
+"""What is asked for at these moments is not on its way yet."""
 
 Deed = Callable[[NodeId], None]
 

@@ -120,9 +120,15 @@ class Network:
         wait_s = arrival_s - world.now_s
         world.after(wait_s, target, self._arrive, source, target, flow, action, arguments)
 
-    def forget_flows(self, host: str) -> None:
-        """The host's connections are gone: new ones do not wait behind the old."""
-        for key in [key for key in self._last_arrival_s if host in (key[0], key[1])]:
+    def end_lags(self, host: str) -> None:
+        """What the host sends from now on is not late any more."""
+        for link in [link for link in self.lags_s if link[0] == host]:
+            del self.lags_s[link]
+
+    def forget_flows(self, host: str, flows: tuple[str, ...] = STORE_FLOWS + LOG_FLOWS) -> None:
+        """The host's connections are gone: new ones do not wait behind what the old still carry."""
+        gone = [key for key in self._last_arrival_s if host in (key[0], key[1]) and key[2] in flows]
+        for key in gone:
             del self._last_arrival_s[key]
 
     def _arrive(

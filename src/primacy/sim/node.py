@@ -16,7 +16,7 @@ from primacy.sim.guard_model import Page, SimGuard
 from primacy.sim.invariants import Invariants
 from primacy.sim.loop import SimClock, SimLoop, new_loop
 from primacy.sim.member_host import MemberHost, StoreParts
-from primacy.sim.network import Network
+from primacy.sim.network import STORE_FLOWS, Network
 from primacy.sim.settings import Setup
 from primacy.sim.store_client import SimStore
 from primacy.sim.workload import RouterModel
@@ -175,6 +175,7 @@ class Node:
     def crash_agent(self) -> None:
         self._world.kill(self.agent_process)
         self.member.crash()
+        self._network.forget_flows(self.name, STORE_FLOWS)
 
     def abandon(self) -> None:
         for loop in self._loops:
@@ -196,6 +197,7 @@ class Node:
             self.member.peers,
             process=process,
             history=self._witness.store,
+            on_asked=self._witness.on_asked,
             on_watched=self._witness.on_watched,
             patience_s=self._setup.store_patience_s,
         )

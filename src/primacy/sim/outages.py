@@ -24,7 +24,7 @@ class Outages:
             "crash-two": self._crash_two,
             "crash-leader": self._crash_leader,
             "blackout": self._blackout,
-            "no-restart": self._no_restart,
+            "no-restart": self.no_restart,
             "pause-host": self._pause_host,
             "freeze": self._freeze,
             "pause-agent": self._pause_agent,
@@ -49,13 +49,13 @@ class Outages:
         for each in self._scene.names:
             self._scene.crash_host(each)
 
-    def _no_restart(self, name: NodeId) -> None:
+    def no_restart(self, name: NodeId, low_s: float = 1.0) -> None:
         """The database crashes, and ends whenever it is started, until somebody repairs it."""
         engine = self._scene.nodes[name].engine
         engine.cannot_start = "its system tablespace cannot be opened"
         engine.crash()
         longest_s = STAYS_DOWN_TTLS * self._scene.ttl_s
-        self._scene.later(1.0, longest_s, setattr, engine, "cannot_start", None)
+        self._scene.later(low_s, longest_s, setattr, engine, "cannot_start", None)
 
     def _pause_host(self, name: NodeId) -> None:
         self._scene.pause(name, self._scene.nodes[name].processes)

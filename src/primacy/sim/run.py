@@ -210,6 +210,7 @@ class Run:
             self.network,
             self.nodes,
             ttl_s=setup.policy.lease_ttl_s,
+            patience_s=setup.store_patience_s,
             primary=self._primary,
             ask_switchover=self._ask_switchover,
             moments=self.invariants.moments,
@@ -346,6 +347,7 @@ class Run:
             {name: each.member for name, each in self.nodes.items()},
             process=process,
             history=self.invariants.store,
+            on_asked=self.invariants.on_asked,
             on_watched=self.invariants.on_watched,
             patience_s=self.setup.store_patience_s,
         )
@@ -395,9 +397,9 @@ class Run:
         record = self.invariants.primary
         return None if record is None else record.node
 
-    def _ask_switchover(self) -> None:
+    def _ask_switchover(self, target: NodeId | None) -> None:
         self._requests += 1
-        request = SwitchoverRequest(request_id=f"s{self._requests}")
+        request = SwitchoverRequest(request_id=f"s{self._requests}", target=target)
 
         def ask() -> None:
             task = self._loop.create_task(self._put(SWITCHOVER_KEY, encoded(request)))

@@ -34,8 +34,9 @@ class Scene:
         nodes: "Mapping[NodeId, Node]",
         *,
         ttl_s: float,
+        patience_s: float,
         primary: Callable[[], NodeId | None],
-        ask_switchover: Callable[[], None],
+        ask_switchover: Callable[[NodeId | None], None],
         moments: Moments,
         ledger: Ledger,
     ) -> None:
@@ -45,6 +46,8 @@ class Scene:
         self.names = sorted(nodes)
         self.data = [name for name in self.names if nodes[name].has_data]
         self.ttl_s = ttl_s
+        self.patience_s = patience_s
+        """How long a client of the store looks for an answer."""
         self.primary = primary
         self.ask_switchover = ask_switchover
         self.ledger = ledger
@@ -78,6 +81,17 @@ class Scene:
             self.world.trace.sometimes(f"struck when {moment.value}")
             delay_s = within_s * lot.random() ** 2
             self.world.after(delay_s, None, self.within, lot, action, node)
+
+        self._moments.at_next(moment, has_come)
+
+    def at_once(self, moment: Moment, action: Callable[[NodeId], None]) -> None:
+        """Within the very step that makes the moment, so that it concerns what this step sends.
+        `action` must end nobody's life."""
+        lot = self.chance
+
+        def has_come(node: NodeId) -> None:
+            self.world.trace.sometimes(f"struck when {moment.value}")
+            self.within(lot, action, node)
 
         self._moments.at_next(moment, has_come)
 
@@ -126,11 +140,13 @@ class Scene:
             node.crash()
             self.later(0.02, longest_s or 4 * self.ttl_s, self.revive, name)
 
-    def crash_agent(self, name: NodeId, longest_s: float | None = None) -> None:
+    def crash_agent(
+        self, name: NodeId, longest_s: float | None = None, low_s: float = 0.02
+    ) -> None:
         node = self.nodes[name]
         if node.agent_process.is_up:
             node.crash_agent()
-            self.later(0.02, longest_s or 2 * self.ttl_s, self.revive, name)
+            self.later(low_s, longest_s or 2 * self.ttl_s, self.revive, name)
 
     def crash_engine(self, name: NodeId) -> None:
         self.nodes[name].engine.crash()

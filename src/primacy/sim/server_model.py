@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from primacy.sim.guard_model import SimGuard
 
 
+COMMITS_FORGOTTEN = (0, 0, 1, 3)
+"""A server that was killed may find its last commits in its log only: its tables were not synced.
+A start as a primary commits them anew, a start as a replica takes them for unacknowledged."""
+
+
 class ModelServer:
     """One server on one host. `process` lives and dies apart from the agent that calls."""
 
@@ -72,6 +77,7 @@ class ModelServer:
         self._closed_at: int | None = None
         self._calls: list[asyncio.Future[None]] = []
         self._clock = SimClock(world, agent)
+        self._chance = world.stream(f"engine/{node}")
         self._incarnations = 0
         self._is_apply_due = False
         disk.waits_for_space = True
@@ -88,6 +94,7 @@ class ModelServer:
         self.world.kill(self.process)
         self.disk.crash()
         self.files.lose_unsynced()
+        self.files.forget_commits(self._chance.choice(COMMITS_FORGOTTEN))
         self.is_read_only = True
         self.epoch = Epoch(0)
         self.following_epoch = Epoch(0)

@@ -1,8 +1,9 @@
 """How a modelled log travels: a sender with one stream per receiver, a receiver with one source.
 
 A stream is a connection: ordered, and broken when the link is cut or either end dies. Whoever
-receives asks again from where its own log ends; a source whose log does not hold that place says
-so, and the receiver stops: its log is no prefix.
+receives first logs in, which a source refuses to those that it locks out; then it asks from where
+its own log ends, on this very connection. A source whose log does not hold that place says so, and
+the receiver stops: its log is no prefix.
 """
 
 from collections.abc import Callable
@@ -47,14 +48,18 @@ class Sender:
     def __init__(self, engine: "ModelServer") -> None:
         self._engine = engine
         self._streams: dict[NodeId, Stream] = {}
+        self._logins: dict[NodeId, int] = {}
+        """The newest connection of each node that was let in."""
         self._is_keeping_alive = False
 
     def forget(self) -> None:
         self._streams.clear()
+        self._logins.clear()
         self._is_keeping_alive = False
 
     def detach(self, node: NodeId) -> None:
         self._streams.pop(node, None)
+        self._logins.pop(node, None)
 
     def receivers(self) -> frozenset[NodeId]:
         return frozenset(self._streams)
@@ -77,6 +82,16 @@ class Sender:
     def holders(self, sequence: int) -> list[NodeId]:
         return [each.node for each in self._streams.values() if each.acked >= sequence]
 
+    def login(self, node: NodeId, connection: int) -> None:
+        """Whoever is locked out is not answered. The answer goes to the connection that asked: one
+        that its receiver has given up meanwhile comes to nothing, however late it is let in."""
+        engine = self._engine
+        if node in engine.files.excluded:
+            return
+        self._logins[node] = connection
+        receiver = engine.fleet[node]
+        self._tell(receiver, receiver.receiver.on_let_in, connection)
+
     def attach(
         self,
         node: NodeId,
@@ -86,10 +101,11 @@ class Sender:
         incarnation: Incarnation,
         is_acknowledging: bool,  # noqa: FBT001  # Arguments of a message, passed by place.
     ) -> None:
-        """A receiver connects: its log ends at `position`; `durable` records of it are synced."""
+        """A receiver that was let in: its log ends at `position`; `durable` records of it are
+        synced."""
         engine = self._engine
         receiver = engine.fleet[node]
-        if node in engine.files.excluded:
+        if self._logins.get(node) != connection:
             return
         if not engine.files.holds(position):
             self._tell(receiver, receiver.receiver.on_diverged, connection)
@@ -105,6 +121,7 @@ class Sender:
         self._streams[node] = stream
         if is_acknowledging:
             engine.witnesses.on_counted(engine, node, incarnation)
+            engine.witnesses.on_attached(node)
         self._tell(receiver, receiver.receiver.on_attached, connection)
         self._ship(stream)
         engine.release()
@@ -121,6 +138,8 @@ class Sender:
             engine.release()
 
     def on_detached(self, node: NodeId, connection: int) -> None:
+        if self._logins.get(node) == connection:
+            del self._logins[node]
         stream = self._streams.get(node)
         if stream is not None and stream.connection == connection:
             del self._streams[node]
@@ -221,6 +240,24 @@ class Receiver:
         self.error = None
         self._connection = 0
 
+    def on_let_in(self, connection: int) -> None:
+        engine = self._engine
+        if connection != self._connection or self.upstream is None:
+            return
+        source = engine.fleet[self.upstream]
+        engine.network.stream(
+            engine.node,
+            source.process,
+            "acks",
+            source.sender.attach,
+            engine.node,
+            connection,
+            engine.position(),
+            engine.files.synced,
+            engine.files.incarnation,
+            self.is_acknowledging,
+        )
+
     def on_attached(self, connection: int) -> None:
         if connection == self._connection:
             self.is_connected = True
@@ -291,13 +328,9 @@ class Receiver:
             engine.node,
             source.process,
             "acks",
-            source.sender.attach,
+            source.sender.login,
             engine.node,
             self._connection,
-            engine.position(),
-            engine.files.synced,
-            engine.files.incarnation,
-            self.is_acknowledging,
         )
         engine.world.after(CONNECT_EVERY_S, engine.process, self._watch, self._connection)
 

@@ -68,6 +68,7 @@ class SimStore:
         *,
         process: Process,
         history: StoreHistory,
+        on_asked: Callable[[NodeId, Txn], None],
         on_watched: Callable[[NodeId, str, int, WatchBatch], None],
         patience_s: float,
     ) -> None:
@@ -78,6 +79,7 @@ class SimStore:
         self._order = sorted(members)
         self._process = process
         self._history = history
+        self._on_asked = on_asked
         self._on_watched = on_watched
         self._patience_s = patience_s
         self._clock = SimClock(world, process)
@@ -102,6 +104,7 @@ class SimStore:
         return answer
 
     async def txn(self, txn: Txn) -> TxnResult:
+        self._on_asked(self._node, txn)
         asked = self._history.begin()
         answer = await self._write(Commit(txn))
         if not isinstance(answer, Committed):
@@ -155,7 +158,12 @@ class SimStore:
         host.watchers.append(watcher)
         try:
             batches = self._batches(
-                host, queue, key, is_prefix=is_prefix, from_revision=from_revision
+                host,
+                queue,
+                key,
+                is_prefix=is_prefix,
+                from_revision=from_revision,
+                life=host.process.life,
             )
             yield self._looked_at(batches, key, int(from_revision) - 1)
         finally:
@@ -193,10 +201,10 @@ class SimStore:
             self._network.stream(host.node, self._process, "watch", queue.put_nowait, batch)
 
     async def _next(
-        self, host: MemberHost, queue: "asyncio.Queue[WatchBatch | None]"
+        self, host: MemberHost, queue: "asyncio.Queue[WatchBatch | None]", life: int
     ) -> WatchBatch | None:
-        """A member that has gone, or knows no leader, or is cut off, is watched no longer."""
-        life = host.process.life
+        """A member that has gone, or knows no leader, or is cut off, is watched no longer; nor is
+        its next life, which knows nothing of this watch."""
         while True:
             if not queue.empty():
                 return queue.get_nowait()
@@ -217,10 +225,11 @@ class SimStore:
         *,
         is_prefix: bool,
         from_revision: Revision,
+        life: int,
     ) -> AsyncIterator[WatchBatch]:
         next_revision = int(from_revision)
         while True:
-            batch = await self._next(host, queue)
+            batch = await self._next(host, queue, life)
             if batch is None:
                 raise Compacted(asked=next_revision, oldest=next_revision)
             if batch.revision < next_revision:

@@ -51,6 +51,8 @@ def ledger_of(*servers: Server) -> tuple[Ledger, list[str]]:
     members = tuple(Member(node, Incarnation(f"{node}1")) for node in (B, C))
     primary = Member(A, Incarnation("a1"))
     ledger.recorded(DurabilityRecord(epoch=E1, primary=primary, acks=1, members=members))
+    if A in ledger.engines:
+        ledger.on_open(cast(Any, ledger.engines[A]))
     return ledger, failures
 
 
@@ -80,6 +82,20 @@ def test_a_commit_that_no_counted_disk_holds_is_named(
     server = Server(B, *b_log, synced=b_synced)
     broken = commits(Server(A, WRITE), server, Server(C), holders=holders)
     assert broken == ["acks-come-from-the-recorded-set"]
+
+
+def test_a_commit_that_an_earlier_epoch_left_waiting_is_named_until_the_doors_open() -> None:
+    a, b = Server(A, WRITE), Server(B, WRITE)
+    ledger, failures = ledger_of(a, b, Server(C))
+    ledger.claimed(E2, A)
+    a.epoch = E2
+    primary, members = Member(A, Incarnation("a1")), (Member(B, Incarnation("b1")),)
+    ledger.recorded(DurabilityRecord(epoch=E2, primary=primary, acks=1, members=members))
+    ledger.on_commit(cast(Any, a), WRITE, [B])
+    assert failures == ["acks-come-from-the-recorded-set"]
+    ledger.on_open(cast(Any, a))
+    ledger.on_commit(cast(Any, a), WRITE, [B])
+    assert len(failures) == 1
 
 
 def test_a_disk_that_held_it_and_was_replaced_since_counts() -> None:
