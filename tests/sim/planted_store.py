@@ -1,6 +1,6 @@
 """Bugs of the store, its disks, its leases and its clients: each a subclass of the genuine part."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any  # Arguments that are passed through as they came.
 
@@ -10,12 +10,12 @@ from primacy.cluster.holding import Holding
 from primacy.consensus.machine import Effect, Entry, Event, Persist, ReadReady, SnapshotMeta
 from primacy.consensus.raft.election import Election
 from primacy.consensus.raft.log import Log
-from primacy.consensus.raft.messages import Append, Message
+from primacy.consensus.raft.messages import Message
 from primacy.consensus.raft.node import State
 from primacy.consensus.raft.reads import Reads
 from primacy.consensus.raft.replication import Replication
 from primacy.coordination.api import Lease, LeaseId, WatchBatch
-from primacy.coordination.embedded.commands import Applied, Failure, Outcome, Renewed, Write
+from primacy.coordination.embedded.commands import Failure, Outcome, Renewed, Write
 from primacy.coordination.embedded.kv import Kv
 from primacy.coordination.embedded.leases import LeaseStamps, LeaseTable
 from primacy.coordination.embedded.member import StoreMember
@@ -26,10 +26,10 @@ from primacy.coordination.embedded.requests import (
     RenewLease,
     Reply,
 )
-from primacy.coordination.embedded.sessions import SessionRecord, Sessions
+from primacy.coordination.embedded.sessions import Sessions
 from primacy.coordination.leasing import LeaseKeeper
 from primacy.errors import LeaseLost, OutcomeUnknown, Unavailable
-from primacy.model import LogIndex, NodeId
+from primacy.model import LogIndex
 from primacy.sim.disk import Disk
 from primacy.sim.member_files import MemberFiles
 from primacy.sim.member_host import SeenRaft
@@ -168,23 +168,6 @@ class RaftThatVotesForAnybody(SeenRaft):
         return super().step(now_s, event)
 
 
-class CommitsBeyondTheMatch(Replication):
-    """A follower takes all that it has, up to the leader's commit index, for committed: also what
-    the leader has not compared yet."""
-
-    def on_append(self, leader: NodeId, message: Append) -> None:
-        super().on_append(leader, message)
-        core = self._core
-        if core.log.term_at(message.prev_index) == message.prev_term:
-            core.commit_to(min(message.commit_index, core.log.last_index))
-
-
-class RaftThatCommitsBeyondTheMatch(SeenRaft):
-    def step(self, now_s: float, event: Event[Message]) -> list[Effect[Message]]:
-        self._replication.__class__ = CommitsBeyondTheMatch
-        return super().step(now_s, event)
-
-
 class CountsUnsynced(Replication):
     """A leader counts itself for an entry as soon as it is appended, before its own fsync."""
 
@@ -281,33 +264,6 @@ class CutsLeases(StoreMember):
         stamps = self._stamps
         stamps.__class__ = StampsWhileLeading
         stamps.member = self  # type: ignore[attr-defined]  # Of the class that it has now.
-
-
-class FreezesNoAnswers(Sessions):
-    """A snapshot holds the sessions without the answers that they keep."""
-
-    def frozen(self) -> Iterator[SessionRecord]:
-        return (msgspec.structs.replace(each, answers=()) for each in super().frozen())
-
-
-class ForgetsAnswersInSnapshots(StoreMember):
-    def freeze(self) -> tuple[SnapshotMeta, Iterator[bytes]]:
-        self.kv._sessions.__class__ = FreezesNoAnswers  # noqa: SLF001 - where the bug is planted
-        return super().freeze()
-
-
-class EndsRenewedLeases(Kv):
-    """The end of a lease takes effect although it was renewed after the leader looked."""
-
-    def _expire(self, lease: LeaseId, renewal: LogIndex) -> Applied:
-        record = self.leases.get(lease)
-        return super()._expire(lease, renewal if record is None else record.renewal)
-
-
-class ExpiresWithoutALook(StoreMember):
-    def step(self, now_s: float, event: MemberEvent) -> list[MemberEffect]:
-        self.kv.__class__ = EndsRenewedLeases
-        return super().step(now_s, event)
 
 
 class StampsFromTheGrave(LeaseStamps):

@@ -8,7 +8,7 @@ from primacy.sim.cuts import Cuts
 from primacy.sim.damage import Damage
 from primacy.sim.flights import Flights
 from primacy.sim.moments import SENT, Moment
-from primacy.sim.network import LOG_FLOWS
+from primacy.sim.network import LOG_FLOWS, STORE_FLOWS
 from primacy.sim.outages import Outages
 from primacy.sim.scene import Scene
 
@@ -56,6 +56,7 @@ class Ambushes:
         self.kinds: Mapping[str, Callable[[NodeId], None]] = {
             "laggard": scene.when_settled(self._laggard),
             "contested-election": self._contested_election,
+            "stale-candidate": self._stale_candidate,
             "mid-promotion": scene.when_settled(self._mid_promotion),
             "replica-restart": scene.when_settled(self._replica_restart),
             "replica-agent": scene.when_settled(self._replica_agent),
@@ -89,6 +90,19 @@ class Ambushes:
         self._scene.later(0.5, 2 * self._scene.ttl_s, setattr, disk, "slowness", 1.0)
         self._scene.at_next(Moment.VOTED, self._stumble, within_s=0.0)
         self._scene.crash_agent(leader)
+
+    def _stale_candidate(self, name: NodeId) -> None:
+        """A member misses what the others agree on. It is back at the moment at which the leader
+        dies, and may be the first to campaign."""
+        scene = self._scene
+        leader = scene.leader() or name
+        stale = scene.other_than(leader)
+        links = scene.both_ways(stale)
+        cut = [(one, other, flow) for one, other in links for flow in STORE_FLOWS]
+        scene.network.flow_cuts.update(cut)
+        after_s = scene.ttl_s * scene.chance.uniform(0.3, 1.0)
+        scene.after(after_s, scene.network.flow_cuts.difference_update, cut)
+        scene.after(after_s, scene.crash_agent, leader, 2 * scene.ttl_s, 0.5 * scene.ttl_s)
 
     def _stumble(self, name: NodeId) -> None:
         node = self._scene.nodes[name]
