@@ -25,8 +25,9 @@ from primacy.cli.demo_disks import SmallDisk
 from primacy.cli.demo_faults.catalogue import DISK, NETWORK, Programme, programme
 from primacy.cli.demo_faults.stage import Stage
 from primacy.cli.demo_mariadb import MariaDbDemo
-from primacy.cli.demo_network import Loopback, Namespaces, Network
+from primacy.cli.demo_network import LOOPBACK, CuttableNetwork, Loopback, Network
 from primacy.cli.demo_nodes import LocalCluster
+from primacy.cli.demo_relayed import cuttable
 from primacy.cli.demo_round import FaultResult, Rounds
 from primacy.cli.demo_scene import Scene
 from primacy.cli.demo_writers import WritersSpec
@@ -53,6 +54,8 @@ class DemoOptions:
     promote_laggard: bool = False
     """The negative control: a replica that does not hold everything is promoted on purpose."""
     seed: int | None = None
+    is_relayed: bool = False
+    """By a relay, although namespaces could be made."""
 
 
 class DemoResult(msgspec.Struct, frozen=True):
@@ -98,6 +101,7 @@ class Demo:
         self._console = Console(stderr=options.is_json, highlight=False)
         self._began_s = self._clock.now_s()
         self._results: list[FaultResult] = []
+        self._cut: CuttableNetwork | None = None
 
     async def run(self, root: Path) -> int:
         for fault, why in self._plan.skipped.items():
@@ -117,9 +121,13 @@ class Demo:
 
     @contextmanager
     def _network(self) -> Iterator[Network]:
-        """A host of its own for each node where a fault cuts the network; else all on loopback."""
-        is_cut = self._plan.needs(NETWORK)
-        network: Network = Namespaces(NODES, random.Random()) if is_cut else Loopback()
+        """One that can be cut where a fault cuts it; else all on loopback."""
+        network: Network = Loopback()
+        if self._plan.needs(NETWORK):
+            network, said = cuttable(NODES, random.Random(), is_relayed=self._options.is_relayed)
+            self._cut = network
+            if said:
+                self._say("demo", said)
         try:
             yield network
         finally:
@@ -127,7 +135,11 @@ class Demo:
 
     async def _on(self, root: Path, network: Network) -> bool:
         cluster = LocalCluster(
-            root, clock=self._clock, names=NODES, settings=self._settings(), network=network
+            root,
+            clock=self._clock,
+            names=NODES,
+            settings=self._settings(is_beyond_loopback=network.clients_host != LOOPBACK),
+            network=network,
         )
         disk: SmallDisk | None = None
         try:
@@ -141,8 +153,7 @@ class Demo:
             if disk is not None:
                 disk.close(is_kept=self._options.is_kept)
 
-    def _settings(self) -> str:
-        is_cut = self._plan.needs(NETWORK)
+    def _settings(self, *, is_beyond_loopback: bool) -> str:
         return "\n".join(
             [
                 "[cluster]",
@@ -150,7 +161,7 @@ class Demo:
                 f'engine = "{self._options.engine}"',
                 f"lease_ttl_s = {PROFILES[self._options.profile]}",
                 "failovers_before_back_off = 10000",  # Here they are made on purpose.
-                f"insecure = {'true' if is_cut else 'false'}",  # Beyond loopback, on a made-up LAN.
+                f"insecure = {str(is_beyond_loopback).lower()}",  # On a made-up LAN.
                 "[durability]",
                 f"acks = {self._options.acks}",
                 "[mariadb]",
@@ -182,6 +193,7 @@ class Demo:
                 clock=self._clock,
                 chance=self._chance,
                 say=self._say,
+                cut=self._cut,
                 disk=disk,
                 promote_laggard=self._options.promote_laggard,
             )

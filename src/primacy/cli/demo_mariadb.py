@@ -7,6 +7,7 @@ import pymysql
 
 from primacy.cli.demo_nodes import LocalCluster
 from primacy.cli.demo_writers import TABLE, WriterSpec, WritersSpec
+from primacy.engines.mariadb.accounts import agent_user
 from primacy.errors import Unavailable
 from primacy.model import NodeId
 
@@ -37,7 +38,7 @@ class MariaDbDemo:
         return sorted(self._cluster.nodes).index(NodeId(node)) + 1
 
     def prepare(self, primary: NodeId) -> None:
-        """The demo's table and user, made by the database's root over its own socket."""
+        """The demo's table and user, made by the database's own root over its socket."""
         account = f"'{USER}'@'{self._cluster.network.clients_host}'"
         self.as_root(
             primary,
@@ -61,7 +62,7 @@ class MariaDbDemo:
         socket = self._cluster.nodes[node].state_dir / "run" / "db.sock"
         try:
             made = pymysql.connect(
-                unix_socket=str(socket), user="root", autocommit=True, read_timeout=TIMEOUT_S
+                unix_socket=str(socket), user=agent_user(), autocommit=True, read_timeout=TIMEOUT_S
             )
             with made.cursor() as cursor:
                 for statement in statements:

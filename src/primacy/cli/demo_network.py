@@ -1,5 +1,7 @@
 """The network of a demo: loopback for all, or a host of its own for each node.
 
+Who may not have the second has a third, in `demo_relayed`.
+
                   clients, observer (this network namespace)
                        | 10.x.y.254
             [ hub: a bridge in a namespace of its own ]
@@ -15,7 +17,7 @@ Assumes   Linux, root, and the programs ip, nft and nsenter. No process is left 
 import os
 import random
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from primacy.cli.demo_programs import SEARCH_PATH, run, tried
@@ -36,13 +38,35 @@ class Network(Protocol):
     clients_host: str
     """The address from which clients of this machine come."""
 
-    def host(self, node: NodeId) -> str: ...
+    def host(self, node: NodeId) -> str:
+        """Where it listens, and where clients of this machine find it."""
+        ...
+
+    def seen(self, node: NodeId, by: NodeId) -> str:
+        """The host at which one node finds another."""
+        ...
+
+    def open(self, ports: Mapping[NodeId, Collection[int]]) -> None:
+        """Hear at which ports each node will listen, before any is started."""
+        ...
 
     def inside(self, node: NodeId, argv: Sequence[str]) -> list[str]:
         """The command that runs `argv` on that node's host."""
         ...
 
     def close(self) -> None: ...
+
+
+class CuttableNetwork(Network, Protocol):
+    """One in which nodes can be kept from hearing each other. Clients still reach them all."""
+
+    def cut(self, sender: NodeId, receiver: NodeId, *, ports: Collection[int] = ()) -> None:
+        """What `sender` sends never reaches `receiver`; with `ports`, only TCP from or to these."""
+        ...
+
+    def heal(self) -> None:
+        """Everybody hears everybody again."""
+        ...
 
 
 class Loopback:
@@ -53,6 +77,13 @@ class Loopback:
     def host(self, node: NodeId) -> str:
         del node
         return LOOPBACK
+
+    def seen(self, node: NodeId, by: NodeId) -> str:
+        del node, by
+        return LOOPBACK
+
+    def open(self, ports: Mapping[NodeId, Collection[int]]) -> None:
+        del ports
 
     def inside(self, node: NodeId, argv: Sequence[str]) -> list[str]:
         del node
@@ -90,6 +121,13 @@ class Namespaces:
 
     def host(self, node: NodeId) -> str:
         return f"{self._net}.{self._nodes.index(node) + 1}"
+
+    def seen(self, node: NodeId, by: NodeId) -> str:
+        del by
+        return self.host(node)
+
+    def open(self, ports: Mapping[NodeId, Collection[int]]) -> None:
+        del ports
 
     def inside(self, node: NodeId, argv: Sequence[str]) -> list[str]:
         return ["nsenter", f"--net=/run/netns/{self._space(node)}", "--", *argv]

@@ -86,23 +86,41 @@ class LocalCluster:
             )
             for name in names
         }
+        self.network.open({name: tuple(node.ports.values()) for name, node in self.nodes.items()})
         self.config_path = root / "primacy.toml"
-        self._write_config(settings)
+        """As the clients of this machine see the cluster."""
+        self._write_configs(settings)
 
-    def _write_config(self, settings: str) -> None:
+    def config_of(self, node: NodeId) -> Path:
+        """The file of one node: the same for all but for where its peers are found."""
+        seen = {other: self.network.seen(other, node) for other in self.nodes}
+        seen[node] = self.nodes[node].host
+        is_same = all(seen[other] == self.nodes[other].host for other in self.nodes)
+        return self.config_path if is_same else self.root / f"primacy-{node}.toml"
+
+    def _write_configs(self, settings: str) -> None:
+        hosts = {name: node.host for name, node in self.nodes.items()}
+        self._write_config(self.config_path, settings, hosts)
+        for name in self.nodes:
+            path = self.config_of(name)
+            if path != self.config_path:
+                seen = {each: self.network.seen(each, name) for each in self.nodes}
+                self._write_config(path, settings, seen | {name: hosts[name]})
+        secret = self.root / "primacy.secret"
+        secret.touch(0o600)
+        secret.write_text(secrets.token_hex(32))
+
+    def _write_config(self, path: Path, settings: str, hosts: Mapping[NodeId, str]) -> None:
         lines = [settings.rstrip(), ""]
         for node in self.nodes.values():
             lines.append(f"[nodes.{node.name}]")
-            lines.append(f'host = "{node.host}"')
+            lines.append(f'host = "{hosts[node.name]}"')
             lines.append(f'state_dir = "{node.state_dir}"')
             if node.is_witness:
                 lines.append("database = false")
             lines.extend(f"{port} = {number}" for port, number in node.ports.items())
             lines.append("")
-        self.config_path.write_text("\n".join(lines))
-        secret = self.root / "primacy.secret"
-        secret.touch(0o600)
-        secret.write_text(secrets.token_hex(32))
+        path.write_text("\n".join(lines))
 
     # ---- life and death
 
@@ -118,7 +136,7 @@ class LocalCluster:
         with self.nodes[node].log.open("ab") as log:
             self._agents[node] = subprocess.Popen(
                 self.network.inside(
-                    node, [*run, "--config", str(self.config_path), "--node", node]
+                    node, [*run, "--config", str(self.config_of(node)), "--node", node]
                 ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

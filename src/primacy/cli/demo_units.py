@@ -38,7 +38,7 @@ class UnitCluster(LocalCluster):
             node=node,
             python=Path(sys.executable),
             sources=self.sources,
-            config=self.config_path,
+            config=self.config_of(node),
             state_dir=self.nodes[node].state_dir,
         )
 

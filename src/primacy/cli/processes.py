@@ -62,6 +62,9 @@ def demo(  # noqa: PLR0913 - one parameter per option is typer's way.
     ] = 1,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the directory for a look.")] = False,
     seed: Annotated[int | None, typer.Option(help="Chooses the victims.")] = None,
+    relay: Annotated[
+        bool, typer.Option("--relay", help="Cut the network by a relay, as where one is not root.")
+    ] = False,
     promote_laggard: Annotated[bool, typer.Option("--promote-laggard", hidden=True)] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -75,6 +78,7 @@ def demo(  # noqa: PLR0913 - one parameter per option is typer's way.
         rounds=rounds,
         is_kept=keep,
         seed=seed,
+        is_relayed=relay,
         promote_laggard=promote_laggard,
         is_json=as_json,
     )

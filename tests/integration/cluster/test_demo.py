@@ -35,8 +35,8 @@ def demo(*arguments: str) -> tuple[int, dict[str, object], str]:
     return running.returncode, told, timeline
 
 
-def nothing_is_lost_by(faults: list[str], profile: str) -> None:
-    code, told, timeline = demo("--fault", ",".join(faults), "--profile", profile)
+def nothing_is_lost_by(faults: list[str], profile: str, *more: str) -> None:
+    code, told, timeline = demo("--fault", ",".join(faults), "--profile", profile, *more)
     assert code == 0, timeline[-6000:]
     assert (told["engine"], told["profile"], told["ok"]) == ("mariadb", profile, True)
     results = told["results"]
@@ -56,6 +56,11 @@ def test_no_further_fault_that_can_happen_here_loses_a_write() -> None:
     """One after another on one cluster; what needs root is left out elsewhere."""
     able = [named(each) for each in programme("all", rounds=1, chance=random.Random(1)).rounds]
     nothing_is_lost_by([each for each in able if each not in FIRST], "fast")
+
+
+def test_a_relay_cuts_as_well_where_nobody_is_root() -> None:
+    """Every node in its place, and a router's clients with it: only what nodes hear is cut."""
+    nothing_is_lost_by(["partition", "store-cut"], "fast", "--relay")
 
 
 def test_a_laggard_that_is_promoted_on_purpose_fails_the_demo() -> None:

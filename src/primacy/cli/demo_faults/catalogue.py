@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from primacy.cli.demo_disks import why_no_disk
 from primacy.cli.demo_faults import cluster, disks, network, others, primary
 from primacy.cli.demo_faults.stage import Run
-from primacy.cli.demo_network import why_no_namespaces
+from primacy.cli.demo_relayed import why_no_cuts
 from primacy.errors import Rejected
 
 NETWORK = "network"
 DISK = "disk"
-NEEDS: Mapping[str, Callable[[], str]] = {NETWORK: why_no_namespaces, DISK: why_no_disk}
+NEEDS: Mapping[str, Callable[[], str]] = {NETWORK: why_no_cuts, DISK: why_no_disk}
 """Need -> why this machine cannot meet it; empty where it can."""
 
 

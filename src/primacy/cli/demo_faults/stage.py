@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from primacy.cli.demo_disks import SmallDisk
 from primacy.cli.demo_mariadb import MariaDbDemo
-from primacy.cli.demo_network import Namespaces
+from primacy.cli.demo_network import CuttableNetwork
 from primacy.cli.demo_nodes import LocalCluster
 from primacy.cli.demo_scene import Say, Scene
 from primacy.clock import Clock
@@ -35,6 +35,8 @@ class Stage:
     clock: Clock
     chance: random.Random
     say: Say
+    cut: CuttableNetwork | None = None
+    """The cluster's network, where it can be cut."""
     disk: SmallDisk | None = None
     """The small disk, where one of the nodes has one."""
     promote_laggard: bool = False
@@ -52,11 +54,11 @@ class Stage:
         return self.scene.view().epoch
 
     @property
-    def network(self) -> Namespaces:
+    def network(self) -> CuttableNetwork:
         """`Rejected` where all nodes live on loopback."""
-        found = self.cluster.network
-        if not isinstance(found, Namespaces):
-            raise Rejected("this cluster's network cannot be cut", hint="Run the demo as root.")
+        found = self.cut
+        if found is None:
+            raise Rejected("this cluster's network cannot be cut", hint="Give it one that can.")
         return found
 
     def replicas(self, primary: NodeId) -> list[NodeId]:
