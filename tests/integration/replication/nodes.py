@@ -12,9 +12,9 @@ from primacy.clock import SystemClock
 from primacy.model import Address, Epoch, Incarnation, Member, NodeId
 from primacy.replication.log.log import Log, LogLimits
 from primacy.replication.log.record import VERSION, Entry, Kind, Point, epoch_entry
-from primacy.replication.pull.door import PullDoor
+from primacy.replication.pull.door import OnReport, PullDoor
 from primacy.replication.pull.limits import PullLimits
-from primacy.replication.pull.messages import Hop, Report, last_index
+from primacy.replication.pull.messages import Hop, Report, last_point
 from primacy.replication.pull.receiver import Following
 from primacy.replication.pull.receiving import Receiver, ReceiverState
 from primacy.replication.pull.source import Identity, Reign
@@ -58,6 +58,7 @@ class Node:
         self.log_limits = LogLimits(file_bytes=file_bytes)
         self.events: list[Event] = []
         self.acks: list[tuple[Member, Epoch, Report]] = []
+        self.on_report: OnReport | None = None
         self.identity = Identity(
             cluster=CLUSTER, node=self.name, secret=SECRET, log_version=VERSION
         )
@@ -79,7 +80,7 @@ class Node:
                     self.log,
                     listen=self.address,
                     clock=clock,
-                    on_report=lambda *ack: self.acks.append(ack),
+                    on_report=self._reported,
                     events=self.events.append,
                     limits=self.limits,
                 )
@@ -97,6 +98,11 @@ class Node:
                 )
             )
             yield self
+
+    def _reported(self, member: Member, epoch: Epoch, report: Report) -> None:
+        self.acks.append((member, epoch, report))
+        if self.on_report is not None:
+            self.on_report(member, epoch, report)
 
     # ---- as a primary ------------------------------------------------------------------------
 
@@ -175,7 +181,7 @@ def everything(log: Log, after: int) -> bytes:
     pieces: list[bytes] = []
     while piece := log.read(after, bytes_max=1 << 20):
         pieces.append(piece)
-        after = last_index(piece)
+        after = last_point(piece).index
     return b"".join(pieces)
 
 

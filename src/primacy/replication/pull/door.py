@@ -34,7 +34,7 @@ from primacy.replication.pull.messages import (
     Refusal,
     Report,
     from_receiver,
-    last_index,
+    last_point,
     message_frame,
     records_frame,
 )
@@ -375,7 +375,7 @@ class PullDoor:
 
         def read() -> tuple[bytes, int, int]:
             data = log.read(fetch.after, bytes_max=fetch.bytes_max)
-            return (records_frame(data), last_index(data), len(data)) if data else (b"", 0, 0)
+            return (records_frame(data), last_point(data).index, len(data)) if data else (b"", 0, 0)
 
         self.counts.reads += 1
         try:

@@ -187,12 +187,12 @@ def records_frame(records: bytes) -> bytes:
     return encode_frame(RECORDS, records, size_max=len(records) + 1)
 
 
-def last_index(records: bytes) -> int:
+def last_point(records: bytes) -> Point:
     """Of whole records, as a log gave them."""
     place = following = 0
     while following < len(records):
         place, following = following, following + length_at(records, following)
-    return header_at(records, place).index
+    return header_at(records, place).point
 
 
 def from_receiver(payload: bytes) -> FromReceiver:

@@ -135,8 +135,19 @@ def test_waiters_are_released_in_order() -> None:
     assert acks.released() == ["w3", "w5", "w5"]
     assert acks.released() == []
     assert acks.waits_at == 7
+    acks.wait(9, "w9")
     with pytest.raises(InvariantBroken, match="waiters-in-order"):
-        acks.wait(6, "w6")
+        acks.wait(8, "between the first and the last")
+
+
+def test_a_commit_is_blocked_on_those_only_who_could_still_help() -> None:
+    one, two = needs(1, B, C), needs(2, B, C)
+    for requirement, blocked in ((one, ()), (two, ("c",))):
+        acks = opened(requirement, durable=9)
+        say(acks, B, 6)
+        say(acks, C, 2)
+        assert acks.blocked_on(6) == blocked
+        assert acks.blocked_on(7) == ("b", "c")
 
 
 def test_during_a_change_both_records_bind() -> None:
