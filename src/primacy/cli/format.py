@@ -3,25 +3,31 @@
 import json
 import sys
 from collections.abc import Sequence
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from primacy.cluster.control.wording import Json as Json
 from primacy.cluster.control.wording import seconds as seconds
 from primacy.cluster.control.wording import steps as steps
 from primacy.cluster.control.wording import when as when
 
+if TYPE_CHECKING:  # The long-lived processes print no tables, and are to start at once.
+    from rich.console import Console
+    from rich.table import Table
+
 PIPE_WIDTH = 180
 """Columns where the output is no terminal: wide enough that a row stays a line."""
 
 
-def console() -> Console:
+def console() -> "Console":
+    from rich.console import Console
+
     return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> Table:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> "Table":
     """All cells are text and shown as they are: no markup is read from data."""
+    from rich.table import Table
+
     made = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for column in columns:
         made.add_column(column, overflow="fold")

@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 not now, or not known whether; 2 wrong input, a person mus
 70 a bug in primacy, whose traceback is kept in a file; 130 interrupted.
 """
 
+import importlib
 import sys
 import tempfile
 import traceback
@@ -11,25 +12,6 @@ from collections.abc import Sequence
 
 import typer
 
-from primacy.cli import (
-    configuring,
-    diverged,
-    durability,
-    hold,
-    init,
-    kv,
-    log,
-    past,
-    processes,
-    reinit,
-    report,
-    requests,
-    restart,
-    service,
-    simulate,
-    sql,
-    status,
-)
 from primacy.cli.format import complain
 from primacy.errors import InvariantBroken, PrimacyError, Rejected
 
@@ -39,8 +21,39 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
 
-def application() -> typer.Typer:
-    """All commands, in the order of `primacy --help`."""
+COMMANDS = {
+    "init": "init",
+    "run": "processes",
+    "router": "processes",
+    "service": "service",
+    "status": "status",
+    "switchover": "requests",
+    "failover": "requests",
+    "durability": "durability",
+    "diverged": "diverged",
+    "history": "past",
+    "why": "past",
+    "pause": "requests",
+    "resume": "requests",
+    "reinit": "reinit",
+    "restart": "restart",
+    "report": "report",
+    "config": "configuring",
+    "kv": "kv",
+    "log": "log",
+    "lock": "hold",
+    "elect": "hold",
+    "sql": "sql",
+    "demo": "processes",
+    "sim": "simulate",
+}
+"""Of each command: the module that has it, as its group `app` or as a function of the same name.
+`primacy --help` shows the functions in this order, then the groups."""
+
+
+def application(wanted: str = "") -> typer.Typer:
+    """All commands; or the one that is wanted, and no other is imported: a primary's next agent
+    has to be there before the lease ends, on a busy host too."""
     app = typer.Typer(
         help="One primary at a time, and no acknowledged write lost.",
         no_args_is_help=True,
@@ -48,31 +61,19 @@ def application() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.command()(init.init)
-    app.command()(processes.run)
-    app.command()(processes.router)
-    app.add_typer(service.app, name="service")
-    app.command()(status.status)
-    app.command()(requests.switchover)
-    app.command()(requests.failover)
-    app.add_typer(durability.app, name="durability")
-    app.add_typer(diverged.app, name="diverged")
-    app.command()(past.history)
-    app.command()(past.why)
-    app.command()(requests.pause)
-    app.command()(requests.resume)
-    app.command()(reinit.reinit)
-    app.command()(restart.restart)
-    app.command()(report.report)
-    app.add_typer(configuring.app, name="config")
-    app.add_typer(kv.app, name="kv")
-    app.add_typer(log.app, name="log")
-    app.command()(hold.lock)
-    app.command()(hold.elect)
-    app.command()(sql.sql)
-    app.command()(processes.demo)
-    app.add_typer(simulate.app, name="sim")
+    app.callback()(_all_commands)
+    for name in [wanted] if wanted in COMMANDS else COMMANDS:
+        module = importlib.import_module(f"primacy.cli.{COMMANDS[name]}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(getattr(module, name))
     return app
+
+
+def _all_commands() -> None:
+    # Without it typer takes a single command for the whole program.
+    return
 
 
 def main() -> None:
@@ -83,7 +84,8 @@ def main() -> None:
 def exit_code_of(arguments: Sequence[str]) -> int:
     """Run one command line. Never raises, and never shows a traceback."""
     try:
-        application()(args=list(arguments), prog_name="primacy")
+        wanted = arguments[0] if arguments else ""
+        application(wanted)(args=list(arguments), prog_name="primacy")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_NOT_NOW if end.code else 0
     except KeyboardInterrupt:
