@@ -42,6 +42,8 @@ class Stage:
         self.ended: queue.Queue[tuple[State, str]] = queue.Queue()
         self.log = Log.open(self.log_path, limits=LogLimits(), events=ignore)
         outside = Outside(
+            appended=None,
+            persisted=None,
             acknowledged=self._acknowledged,
             permits=lambda _epoch: self.is_permitted,
             applied=lambda _point: None,

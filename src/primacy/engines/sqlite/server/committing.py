@@ -46,6 +46,10 @@ class InDoubt(OutcomeUnknown):
 class Outside:
     """What the pipeline asks of others. All are called in the writer's thread."""
 
+    appended: Callable[[bytes, int, Point], None] | None
+    """The log has grown by these records, behind that index, up to this point; not durable yet."""
+    persisted: Callable[[Point], None] | None
+    """The epoch's own record is durable here; nobody is answered for it."""
     acknowledged: Callable[[Point], None] | None
     """Blocks until the policy holds for everything up to the point. What it raises means: it will
     not be acknowledged here. None: no acknowledgement is asked for."""
@@ -126,17 +130,15 @@ class Committer:
     def commit_entries(self, entries: Sequence[Entry], *, is_answered: bool = True) -> None:
         """`DiskFull`: nothing was logged. The page opens after the epoch's own record, which nobody
         is answered for."""
-        self._log.append(entries, epoch=self._epoch, source=self._node)
+        after = self._log.end.index
+        data = self._log.append(entries, epoch=self._epoch, source=self._node)
+        if self.outside.appended is not None:
+            self.outside.appended(data, after, self._log.end)
         end = self._log.sync()
-        try:
-            if self.outside.acknowledged is not None:
-                self.outside.acknowledged(end)
-        except PrimacyError as error:
-            self.writer.rollback()
-            raise InDoubt(
-                f"records up to {end.position} are in the log and were not acknowledged: {error}",
-                hint="The next primary's history decides whether they stand.",
-            ) from error
+        if is_answered:
+            self._wait(end)
+        elif self.outside.persisted is not None:
+            self.outside.persisted(end)
         if is_answered and not self.outside.permits(self._epoch):
             self.writer.rollback()
             raise InDoubt(
@@ -146,6 +148,19 @@ class Committer:
             )
         self.writer.commit(end)
         self.outside.applied(end)
+
+    def _wait(self, end: Point) -> None:
+        """Until the policy holds for everything up to here."""
+        if self.outside.acknowledged is None:
+            return
+        try:
+            self.outside.acknowledged(end)
+        except PrimacyError as error:
+            self.writer.rollback()
+            raise InDoubt(
+                f"records up to {end.position} are in the log and were not acknowledged: {error}",
+                hint="The next primary's history decides whether they stand.",
+            ) from error
 
     def token_at(self, index: int) -> str:
         return str(Token(self._epoch, index, self._node))

@@ -3,28 +3,28 @@
 import asyncio
 import random
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 from primacy.clock import Clock
-from primacy.engines.sqlite.protocol import Branch, Failure
+from primacy.engines.sqlite.protocol import Branch
 from primacy.engines.sqlite.scram import Verifier, verifiers_in
-from primacy.engines.sqlite.server.committing import Committer, Outside, State
 from primacy.engines.sqlite.server.door import Door
-from primacy.engines.sqlite.server.jobs import Job
-from primacy.engines.sqlite.server.pipeline import Pipeline
 from primacy.engines.sqlite.server.readers import Readers
-from primacy.engines.sqlite.server.recovery import check_same_history, replayed
+from primacy.engines.sqlite.server.recovery import check_same_history
+from primacy.engines.sqlite.server.roles import Roles
 from primacy.engines.sqlite.server.session import Around
-from primacy.engines.sqlite.server.spec import Spec
+from primacy.engines.sqlite.server.spec import PullSpec, Spec
 from primacy.engines.sqlite.server.state import ServerState
 from primacy.engines.sqlite.storage.writer import Writer
 from primacy.errors import Rejected, Unavailable
-from primacy.model import Epoch, NodeId
+from primacy.model import Address, Epoch, NodeId
 from primacy.replication.log.log import Log, LogLimits
+from primacy.replication.log.record import VERSION as LOG_VERSION
 from primacy.replication.log.record import Point
+from primacy.replication.pull.door import PullDoor
+from primacy.replication.pull.source import Identity
 from primacy.runtime.page import PageReader
 from primacy.telemetry import Event, Sink
 
@@ -35,8 +35,7 @@ PURGE_EVERY_S = 30.0
 
 USERS_BYTES_MAX = 1 << 20
 
-Acknowledged = Callable[[Point], Coroutine[Any, Any, None]]
-"""Waits until the policy holds for the point. Any: what asyncio itself says of a coroutine."""
+SECRET_BYTES_MIN, SECRET_BYTES_MAX = 16, 4096
 
 
 class SqliteServer:
@@ -53,7 +52,7 @@ class SqliteServer:
         self._tasks = asyncio.TaskGroup()
         self._log: Log | None = None
         self._state: ServerState | None = None
-        self._writer: Writer | None = None
+        self._roles: Roles | None = None
         self._door: Door | None = None
 
     async def __aenter__(self) -> "SqliteServer":
@@ -65,63 +64,10 @@ class SqliteServer:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        await self.close_doors("the server stops")
+        if self._roles is not None:
+            await self._roles.rest()
+            await self._roles.abdicate("the server stops")
         await self._resources.aclose()
-
-    # ---- opening and closing the doors ------------------------------------------------------
-
-    async def open_doors(self, epoch: Epoch, acknowledged: Acknowledged | None = None) -> None:
-        """Take writes, as the primary of this epoch: its first record is written at once. The tail
-        of the log was applied before."""
-        state, log = self._state, self._log
-        if state is None or log is None or state.pipeline is not None:
-            raise Rejected("the doors are open already", hint="Close them first.")
-        if epoch < log.end.epoch:
-            raise Rejected(
-                f"epoch {epoch} is over: the log has records of epoch {log.end.epoch}",
-                hint="This node is no primary any more.",
-            )
-        loop = asyncio.get_running_loop()
-        settings, path = self.spec.storage, self.spec.database_path
-        reached = await asyncio.to_thread(replayed, path, log, settings, events=self._events)
-        state.on_applied(reached)
-        writer = Writer(
-            path, settings, clock=self._clock, seeds=random.Random(secrets.randbits(64))
-        )
-        outside = Outside(
-            acknowledged=None if acknowledged is None else _blocking(acknowledged, loop),
-            permits=self._permits(),
-            applied=lambda point: _in_loop(loop, lambda: state.on_applied(point)),
-            post=lambda work: _in_loop(loop, work),
-            ended=self._on_pipeline_ended,
-        )
-        committer = Committer(
-            writer,
-            log,
-            node=self._node,
-            epoch=epoch,
-            limits=self.spec.limits,
-            outside=outside,
-            clock=self._clock,
-            events=self._events,
-        )
-        pipeline = Pipeline(committer)
-        self._writer, state.epoch, state.pipeline = writer, epoch, pipeline
-        pipeline.start()
-        self._events(Event("sql-doors-opened", {"epoch": epoch, "position": str(reached.position)}))
-
-    async def close_doors(self, why: str) -> None:
-        """Take no more writes. What is being committed comes to its end first."""
-        state = self._state
-        if state is None or state.pipeline is None:
-            return
-        pipeline, state.pipeline = state.pipeline, None
-        self._refuse(pipeline.close(), why)
-        await asyncio.to_thread(pipeline.join)
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-        self._events(Event("sql-doors-closed", {"epoch": state.epoch, "why": why}))
 
     # ---- inside ----------------------------------------------------------------------------
 
@@ -132,26 +78,38 @@ class SqliteServer:
         self._log = log
         reached = self._position()
         check_same_history(reached, log)
+        permits = self._permits()
         state = ServerState(
-            self._node,
-            applied=reached,
-            point_at=log.point,
-            permits=self._permits(),
-            clock=self._clock,
+            self._node, applied=reached, point_at=log.point, permits=permits, clock=self._clock
         )
         state.leader = spec.leader
         self._state = state
+        await keep.enter_async_context(self._tasks)
+        roles = Roles(
+            spec,
+            log,
+            state,
+            permits=permits,
+            on_broken=self._on_broken,
+            end_clients=self._end_clients,
+            tasks=self._tasks,
+            clock=self._clock,
+            events=self._events,
+        )
+        self._roles = roles
+        if spec.pull is not None:
+            roles.pull_door = await keep.enter_async_context(self._pull_door(spec.pull, log, roles))
         if spec.epoch:
-            await self.open_doors(Epoch(spec.epoch))
+            await roles.reign(Epoch(spec.epoch))
+            roles.open_doors()
+        await self._open_clients_door(spec, log, state)
+
+    async def _open_clients_door(self, spec: Spec, log: Log, state: ServerState) -> None:
+        keep = self._resources
         readers = Readers(spec.database_path, spec.storage, count=spec.limits.readers)
         keep.callback(readers.close)
-        await keep.enter_async_context(self._tasks)
-        watching = self._tasks.create_task(
-            self._watch_statements(state, readers), name="statements"
-        )
-        purging = self._tasks.create_task(self._purge(state, log), name="purging")
-        keep.callback(watching.cancel)
-        keep.callback(purging.cancel)
+        for work in (self._watch_statements(state, readers), self._purge(state, log)):
+            keep.callback(self._tasks.create_task(work).cancel)
         around = Around(
             state=state,
             readers=readers,
@@ -163,6 +121,35 @@ class SqliteServer:
             spec, self._users(), around, nonce=secrets.token_bytes, events=self._events
         )
         await keep.enter_async_context(self._door)
+
+    def _pull_door(self, pull: PullSpec, log: Log, roles: Roles) -> PullDoor:
+        secret = read_secret(Path(pull.secret_path))
+        identity = Identity(
+            cluster=self.spec.cluster, node=self._node, secret=secret, log_version=LOG_VERSION
+        )
+        return PullDoor(
+            identity,
+            log,
+            listen=Address(pull.host, pull.port),
+            clock=self._clock,
+            on_report=roles.report,
+            events=self._events,
+        )
+
+    def _on_broken(self, why: str) -> None:
+        self.why = why
+        self.ended.set()
+
+    def _end_clients(self, branch: Branch, what: str, hint: str) -> None:
+        if self._door is not None:
+            self._door.end_all(branch, what, hint)
+
+    @property
+    def roles(self) -> Roles:
+        """While it serves."""
+        if self._roles is None:
+            raise Unavailable("the server has not started", hint="Enter it first.")
+        return self._roles
 
     def _position(self) -> Point:
         """Makes the file where there is none."""
@@ -194,23 +181,6 @@ class SqliteServer:
             raise Rejected(f"{path} is larger than {USERS_BYTES_MAX} bytes", hint="Name another.")
         return verifiers_in(raw.decode(errors="replace"), source=str(path))
 
-    def _on_pipeline_ended(self, state: State, why: str) -> None:
-        """In the event loop: it takes no more, and not because it was asked to."""
-        server = self._state
-        if server is None or server.pipeline is None or server.pipeline.state is State.CLOSED:
-            return
-        pipeline, server.pipeline = server.pipeline, None
-        self._refuse(pipeline.close(), why)
-        self._events(Event("sql-writes-ended", {"state": state.value, "why": why[:300]}))
-        if state is State.BROKEN:
-            self.why = why
-            self.ended.set()
-
-    def _refuse(self, jobs: list[Job], why: str) -> None:
-        """What was not begun: nothing of it was applied."""
-        for job in jobs:
-            job.answer(_not_begun(job, why, leader=self._state.leader if self._state else ""))
-
     async def _purge(self, state: ServerState, log: Log) -> None:
         """Never what is not applied here yet; a replica holds what it needs (`Log.hold`)."""
         keep_bytes = self.spec.limits.log_keep_bytes
@@ -236,37 +206,20 @@ class SqliteServer:
                 self._events(Event("sql-statement-interrupted", {"after_s": took_s}))
 
 
-def _not_begun(job: Job, why: str, *, leader: str) -> Failure:
-    return Failure(
-        job.request.number,
-        Branch.NOT_PRIMARY,
-        f"the request was not begun: {why}",
-        "Ask the primary.",
-        leader=leader,
-    )
-
-
 def _open_log(spec: Spec, events: Sink) -> Log:
     Path(spec.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
     return Log.open(spec.log_path, limits=LogLimits(), events=events)
 
 
-def _in_loop(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
-    loop.call_soon_threadsafe(work)
-
-
-def _blocking(
-    acknowledged: Acknowledged, loop: asyncio.AbstractEventLoop
-) -> Callable[[Point], None]:
-    """For the writer's thread: wait for what the event loop knows."""
-
-    def wait(point: Point) -> None:
-        try:
-            asyncio.run_coroutine_threadsafe(acknowledged(point), loop).result()
-        except asyncio.CancelledError as error:
-            raise Unavailable(
-                f"nobody waits for acknowledgements of {point.position} any more",
-                hint="This server stops.",
-            ) from error
-
-    return wait
+def read_secret(path: Path) -> bytes:
+    """The cluster's secret: what the file holds, without the line's end."""
+    with path.open("rb") as file:
+        raw = file.read(SECRET_BYTES_MAX + 1)
+    secret = raw.strip()
+    if not SECRET_BYTES_MIN <= len(secret) <= SECRET_BYTES_MAX:
+        raise Rejected(
+            f"{path} holds a secret of {len(secret)} bytes, "
+            f"{SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} are asked for",
+            hint="Make one with `openssl rand -hex 32`.",
+        )
+    return secret

@@ -39,6 +39,14 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     too, and a log that cannot be written stops the node."""
 
 
+class PullSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where replicas attach to this node's log, and the cluster's secret that both ends prove."""
+
+    host: str
+    port: int
+    secret_path: str
+
+
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     cluster: str
     node: str
@@ -55,6 +63,8 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Who may connect (`scram.py`). Empty: everybody who reaches the port."""
     page_path: str = ""
     """The deadline page. Empty: there is no guard, and nothing is withheld."""
+    pull: PullSpec | None = None
+    """None: this node serves its log to nobody."""
     logging: Logging = Logging.ROW
     limits: Limits = Limits()
 

@@ -33,6 +33,8 @@ class ServerState:
         self.epoch = Epoch(0)
         """Of the reign; 0 where this is no primary."""
         self.applied = applied
+        self.staleness_s: Callable[[], float | None] | None = None
+        """How old what readers see is at most; None: nobody knows."""
         self._point_at = point_at
         self._permits = permits
         self._clock = clock
@@ -87,8 +89,12 @@ class ServerState:
 
     def check_fresh(self, fresh_ms: int | None) -> None:
         """`Unavailable`: the data may be older than that."""
-        if fresh_ms is not None and self.role is not ServerRole.PRIMARY:
+        if fresh_ms is None or self.role is ServerRole.PRIMARY:
+            return
+        age_s = self.staleness_s() if self.staleness_s is not None else None
+        if age_s is None or age_s * 1000 > fresh_ms:
+            known = "not known" if age_s is None else f"up to {age_s * 1000:.0f} ms"
             raise Unavailable(
-                f"how far {self.node} is behind the primary is not known",
+                f"how old the data of {self.node} is: {known}, at most {fresh_ms} ms are asked for",
                 hint="Ask another server.",
             )

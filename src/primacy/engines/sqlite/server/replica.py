@@ -1,0 +1,142 @@
+"""A replica's side: receive into the log, apply to the database, say how far both are.
+
+    upstream --records--> receiver (event loop) --durable--> applier (a thread) --> readers
+
+Promises  What is applied was durable in the log before, and is part of the history that is
+          followed: of a tail that an earlier reign has left nothing is applied before the upstream
+          has compared it. What does not fit stops both, loudly: then this node acknowledges
+          nothing more (`trouble`).
+Assumes   Nobody else writes to the log or the database while it follows.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import apsw
+
+from primacy.clock import Clock
+from primacy.engines.sqlite.storage.applier import Applier
+from primacy.engines.sqlite.storage.connection import StorageSettings
+from primacy.errors import PrimacyError
+from primacy.model import Address, Epoch
+from primacy.replication.log.log import Log
+from primacy.replication.log.record import ORIGIN_POINT, Point, decode
+from primacy.replication.pull.receiver import Following
+from primacy.replication.pull.receiving import Receiver, ReceiverState
+from primacy.telemetry import Event, Sink
+
+GROUP_BYTES = 256 << 10
+"""About what is applied in one COMMIT: some hundred small transactions."""
+
+
+class Replica:
+    """From `start` to `stop`: one upstream after another, as `follow` says."""
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        log: Log,
+        *,
+        on_applied: Callable[[Point], None],
+        clock: Clock,
+        events: Sink,
+    ) -> None:
+        self.receiver = receiver
+        self.trouble = ""
+        """Why nothing more is applied: this copy is to be cloned again. Empty: all is well."""
+        self._log = log
+        self._on_applied = on_applied
+        self._clock = clock
+        self._events = events
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="apply")
+        self._applier: Applier | None = None
+        self._applied = ORIGIN_POINT
+        self._epoch = Epoch(0)
+        """That is followed."""
+        self._confirmed_epoch = Epoch(0)
+        """Of whose history this log is a beginning, as an upstream has found."""
+        self._is_more = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, path: Path, settings: StorageSettings, tasks: asyncio.TaskGroup) -> None:
+        """Opens the database."""
+        loop = asyncio.get_running_loop()
+        self._applier = await loop.run_in_executor(self._thread, Applier, path, settings)
+        self._applied = self._applier.position
+        self.receiver.applied(self._applied)
+        self._task = tasks.create_task(self._keep_applying(self._applier), name="apply")
+
+    async def follow(self, following: Following, address: Address, *, acknowledge: bool) -> None:
+        self._epoch = following.epoch
+        await self.receiver.follow(following, address, acknowledge=acknowledge)
+
+    async def stop(self) -> Point:
+        """Receives and applies nothing more. Returns how far the log durably goes."""
+        durable = await self.receiver.stop()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        applier, self._applier = self._applier, None
+        if applier is not None:  # After what its thread was in the middle of.
+            await asyncio.get_running_loop().run_in_executor(self._thread, applier.close)
+        self._thread.shutdown()
+        return durable
+
+    def more(self, _durable: Point) -> None:
+        """The log durably goes on."""
+        self._is_more.set()
+
+    def confirm(self, epoch: Epoch) -> None:
+        """An upstream of that epoch has compared the logs: this one is a beginning of its own."""
+        self._confirmed_epoch = epoch
+        self._is_more.set()
+
+    @property
+    def applied(self) -> Point:
+        return self._applied
+
+    def staleness_s(self) -> float | None:
+        """At most so old is what readers see here. None: not known."""
+        status = self.receiver.status
+        if status.state is not ReceiverState.STREAMING or self.trouble:
+            return None
+        if self._applied.index < status.source_end.index:
+            return None
+        return self._clock.now_s() - status.heard_at_s
+
+    async def _keep_applying(self, applier: Applier) -> None:
+        loop = asyncio.get_running_loop()
+        while not self.trouble:
+            await self._is_more.wait()
+            self._is_more.clear()
+            try:
+                while self._may_apply():
+                    self._applied = await loop.run_in_executor(
+                        self._thread, self._apply_some, applier
+                    )
+                    self._on_applied(self._applied)
+                    self.receiver.applied(self._applied)
+            except (PrimacyError, apsw.Error, OSError) as error:
+                await self._give_up(str(error))
+
+    def _may_apply(self) -> bool:
+        is_confirmed = self._confirmed_epoch == self._epoch
+        return is_confirmed and self._applied.index < self._log.durable.index
+
+    def _apply_some(self, applier: Applier) -> Point:
+        """In its thread."""
+        reached = applier.position.index
+        durable = self._log.durable.index
+        data = self._log.read(reached, bytes_max=GROUP_BYTES, until=durable)
+        applier.apply(list(decode(data)))
+        return applier.position
+
+    async def _give_up(self, why: str) -> None:
+        self.trouble = why
+        self.receiver.acknowledge(wanted=False)
+        at = str(self._applied.position)
+        self._events(Event("sql-apply-stopped", {"applied": at, "why": why[:300]}))
+        await self.receiver.stop()

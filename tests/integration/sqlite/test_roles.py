@@ -1,0 +1,368 @@
+"""Three servers in one event loop: one reigns, two follow, and the roles move on."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.ports import LOOPBACK, free_ports
+
+import primacy
+import primacy.driver as db
+from primacy.clock import SystemClock
+from primacy.engines.sqlite.server.process import SqliteServer
+from primacy.engines.sqlite.server.roles import RoleNow
+from primacy.engines.sqlite.server.spec import PullSpec, Spec
+from primacy.errors import Conflict, Rejected
+from primacy.model import Address, Epoch, Incarnation, Member, NodeId
+from primacy.replication.log.record import VERSION
+from primacy.replication.pull.acks import Requirement
+from primacy.replication.pull.receiver import Following
+from primacy.replication.pull.receiving import ReceiverState
+from primacy.telemetry import ignore
+
+pytestmark = pytest.mark.integration
+
+WAIT_S = 15.0
+SECRET = b"0123456789abcdef0123456789abcdef"
+NAMES = ("a", "b", "c")
+
+
+def member(name: str) -> Member:
+    return Member(NodeId(name), Incarnation(f"life-{name}"))
+
+
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+class Trio:
+    def __init__(self, servers: dict[str, SqliteServer]) -> None:
+        self.servers = servers
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"{LOOPBACK}:{each.spec.port}" for each in self.servers.values())
+        return f"primacy://{hosts}/db"
+
+    def url_of(self, name: str) -> str:
+        return f"primacy://{LOOPBACK}:{self.servers[name].spec.port}/db"
+
+    async def follow(self, name: str, upstream: str, epoch: int) -> None:
+        source = self.servers[upstream].spec
+        assert source.pull is not None
+        following = Following(
+            cluster="shop",
+            secret=SECRET,
+            node=NodeId(name),
+            incarnation=member(name).incarnation,
+            epoch=Epoch(epoch),
+            upstream=NodeId(upstream),
+            log_version=VERSION,
+        )
+        await self.servers[name].roles.follow(
+            following,
+            Address(LOOPBACK, source.pull.port),
+            leader=f"{LOOPBACK}:{source.port}",
+            acknowledge=True,
+        )
+
+    async def enthrone(self, name: str, epoch: int, *, acks: int, others: str) -> None:
+        """As the agent does: the row first, the others follow, and then the doors."""
+        roles = self.servers[name].roles
+        requirement = Requirement(acks=acks, members=frozenset(member(each) for each in others))
+        await roles.reign(Epoch(epoch), requirement)
+        for each in others:
+            await self.follow(each, name, epoch)
+        leading = roles.leading
+        assert leading is not None
+        log = roles.log
+        await until(lambda: log.end.epoch == epoch and log.durable == log.end)
+        row = log.end.index
+        await until(lambda: leading.acks.held(requirement) >= row)
+        roles.open_doors()
+
+
+@asynccontextmanager
+async def trio(folder: Path) -> AsyncIterator[Trio]:
+    secret = folder / "secret"
+    secret.write_bytes(SECRET + b"\n")
+    async with AsyncExitStack() as stack:
+        servers: dict[str, SqliteServer] = {}
+        for name in NAMES:
+            port, pull_port = free_ports(2)
+            pull = PullSpec(host=LOOPBACK, port=pull_port, secret_path=str(secret))
+            spec = Spec(
+                cluster="shop", node=name, directory=str(folder / name), port=port, pull=pull
+            )
+            server = SqliteServer(spec, clock=SystemClock(), events=ignore)
+            servers[name] = await stack.enter_async_context(server)
+        yield Trio(servers)
+
+
+async def count(url: str, token: str) -> int:
+    """What a node shows to whoever has seen the token."""
+    connection = await primacy.connect_async(
+        f"{url}?target=any", isolation_level=None, timeout_s=WAIT_S
+    )
+    connection.token = token
+    (found,) = await (await connection.execute("SELECT count(*) FROM t")).fetchone()
+    await connection.close()
+    return int(found)
+
+
+def test_replicas_have_every_commit_that_was_answered_and_show_it(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            await nodes.enthrone("a", 1, acks=1, others="bc")
+            writer = await primacy.connect_async(nodes.url, isolation_level=None)
+            await writer.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+            for number in range(20):
+                await writer.execute("INSERT INTO t VALUES (?)", (number,))
+            for name in "bc":
+                assert await count(nodes.url_of(name), writer.token) == 20
+            fresh = await primacy.connect_async(
+                f"{nodes.url}?target=replica&fresh_ms=5000", isolation_level=None
+            )
+            fresh.token = writer.token
+            cursor = await fresh.execute("SELECT count(*) FROM t")
+            assert (await cursor.fetchone(), fresh.server in "bc") == ((20,), True)
+            with pytest.raises(db.Unavailable, match="takes no writes"):
+                await fresh.execute("INSERT INTO t VALUES (-1)")
+            for each in (writer, fresh):
+                await each.close()
+
+    asyncio.run(work())
+
+
+class Traffic:
+    """Writers without keys and with them, until they are told to stop."""
+
+    def __init__(self, url: str) -> None:
+        self.answered: set[int] = set()
+        self.increments = 0
+        self.is_over = asyncio.Event()
+        self._url = url
+        self._numbers = itertools.count()
+
+    async def write(self) -> None:
+        mine = await primacy.connect_async(self._url, isolation_level=None)
+        while not self.is_over.is_set():
+            number = next(self._numbers)
+            try:
+                await mine.execute("INSERT INTO t VALUES (?)", (number,))
+            except (db.OutcomeUnknown, db.Unavailable):
+                continue
+            self.answered.add(number)
+        await mine.close()
+
+    async def increment(self) -> None:
+        mine = await primacy.connect_async(self._url, isolation_level=None)
+        while not self.is_over.is_set():
+            key = db.idempotency_key()
+            await mine.execute("UPDATE counter SET c = c + 1", idempotency_key=key)
+            self.increments += 1
+        await mine.close()
+
+    async def some_more(self) -> None:
+        so_far = len(self.answered)
+        await until(lambda: len(self.answered) > so_far + 50)
+
+
+async def fail_over(nodes: Trio, old: str, epoch: int) -> str:
+    """As the promotion rule has it: the others are sealed, and the most advanced of them leads. Who
+    led may have a tail that nobody else has: never committed there, it is cut off."""
+    await nodes.servers[old].roles.abdicate("a failover")
+    sealed = {
+        name: (await nodes.servers[name].roles.rest()).position for name in NAMES if name != old
+    }
+    new = max(sealed, key=lambda name: sealed[name])
+    (other,) = set(sealed) - {new}
+    await nodes.enthrone(new, epoch, acks=1, others=other)
+    await rejoin(nodes, old, new, epoch)
+    return new
+
+
+async def rejoin(nodes: Trio, old: str, new: str, epoch: int) -> None:
+    roles = nodes.servers[old].roles
+    await nodes.follow(old, new, epoch)
+    replica = roles.replica
+    assert replica is not None
+    settled = (ReceiverState.STREAMING, ReceiverState.DIVERGED)
+    await until(lambda: replica.receiver.status.state in settled)
+    parted = replica.receiver.status.parted
+    if parted is not None:
+        assert parted.common is not None
+        assert replica.applied <= parted.common
+        await roles.rest()
+        roles.log.cut(parted.common.index)
+        await nodes.follow(old, new, epoch)
+
+
+def test_clients_and_their_writes_go_on_through_failovers(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            await nodes.enthrone("a", 1, acks=1, others="bc")
+            setup = await primacy.connect_async(nodes.url, isolation_level=None)
+            await setup.executescript(
+                "CREATE TABLE t (n INTEGER PRIMARY KEY); CREATE TABLE counter (c);"
+                "INSERT INTO counter VALUES (0)"
+            )
+            await setup.close()
+            traffic = Traffic(nodes.url)
+            async with asyncio.TaskGroup() as tasks:
+                for each in (traffic.write, traffic.write, traffic.increment, traffic.increment):
+                    tasks.create_task(each())
+                leads = "a"
+                for epoch in range(2, 6):
+                    await traffic.some_more()
+                    leads = await fail_over(nodes, leads, epoch)
+                await traffic.some_more()
+                traffic.is_over.set()
+            check = await primacy.connect_async(nodes.url, isolation_level=None)
+            found = {row[0] async for row in await check.execute("SELECT n FROM t")}
+            (total,) = await (await check.execute("SELECT c FROM counter")).fetchone()
+            assert traffic.answered <= found
+            assert total == traffic.increments
+            for name in NAMES:
+                assert await count(nodes.url_of(name), check.token) == len(found)
+            await check.close()
+
+    asyncio.run(work())
+
+
+def test_a_commit_without_its_acknowledgement_is_not_answered_and_not_shown(
+    tmp_path: Path,
+) -> None:
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            await nodes.enthrone("a", 1, acks=1, others="bc")
+            writer = await primacy.connect_async(nodes.url, isolation_level=None, timeout_s=1)
+            await writer.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+            for name in "bc":
+                await nodes.servers[name].roles.rest()
+            with pytest.raises(db.OutcomeUnknown):
+                await writer.execute("INSERT INTO t VALUES (1)")
+            assert await count(nodes.url_of("a"), "") == 0
+            await nodes.follow("b", "a", 1)
+            await until(lambda: nodes.servers["a"].roles._state.applied.index == 3)  # noqa: SLF001 - committed now.
+            assert await count(nodes.url_of("a"), "") == 1
+            await writer.close()
+
+    asyncio.run(work())
+
+
+def test_an_abdication_leaves_what_waits_in_doubt_and_ends_its_clients(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            await nodes.enthrone("a", 1, acks=2, others="bc")
+            writer = await primacy.connect_async(
+                nodes.url_of("a"), isolation_level=None, connect_timeout_s=0.5
+            )
+            await writer.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+            await nodes.servers["c"].roles.rest()
+            roles = nodes.servers["a"].roles
+            async with asyncio.TaskGroup() as tasks:
+                writing = tasks.create_task(tried(writer))
+                await until(lambda: roles.log.durable.index == 3)
+                await roles.abdicate("sealed")
+            assert isinstance(writing.result(), db.OutcomeUnknown)
+            assert roles.now is RoleNow.RESTING
+            assert await count(nodes.url_of("a"), "") == 0
+            with pytest.raises(Conflict, match="is resting, not reigning"):
+                roles.open_doors()
+            await writer.close()
+
+    asyncio.run(work())
+
+
+def test_a_tail_that_nobody_else_has_is_never_applied_and_goes_when_the_node_rejoins(
+    tmp_path: Path,
+) -> None:
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            await nodes.enthrone("a", 1, acks=2, others="bc")
+            writer = await primacy.connect_async(nodes.url_of("a"), isolation_level=None)
+            await writer.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+            token, roles = writer.token, nodes.servers["a"].roles
+            for name in "bc":
+                await nodes.servers[name].roles.rest()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(tried(writer))
+                await until(lambda: roles.log.durable.index == 3)
+                await roles.abdicate("sealed")
+            await writer.close()
+            await nodes.enthrone("b", 2, acks=1, others="c")
+            await nodes.follow("a", "b", 2)
+            replica = roles.replica
+            assert replica is not None
+            await until(lambda: replica.receiver.status.state is ReceiverState.DIVERGED)
+            assert await count(nodes.url_of("a"), token) == 0
+            await rejoin(nodes, "a", "b", 2)
+            again = await primacy.connect_async(nodes.url, isolation_level=None)
+            await again.execute("INSERT INTO t VALUES (7)")
+            for name in NAMES:
+                assert await count(nodes.url_of(name), again.token) == 1
+            await again.close()
+
+    asyncio.run(work())
+
+
+async def tried(writer: "primacy.driver.aio.AsyncConnection") -> Exception | None:
+    try:
+        await writer.execute("INSERT INTO t VALUES (1)")
+    except db.Error as error:
+        return error
+    return None
+
+
+def test_roles_are_one_at_a_time_and_epochs_only_grow(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            await nodes.enthrone("a", 3, acks=1, others="bc")
+            with pytest.raises(Conflict, match="is reigning"):
+                await nodes.servers["a"].roles.reign(Epoch(4))
+            with pytest.raises(Conflict, match="is reigning"):
+                await nodes.follow("a", "b", 4)
+            with pytest.raises(Conflict, match="is following"):
+                await nodes.servers["b"].roles.reign(Epoch(4))
+            await nodes.servers["a"].roles.abdicate("an end")
+            with pytest.raises(Rejected, match="epoch 2 is over"):
+                await nodes.servers["a"].roles.reign(Epoch(2))
+
+    asyncio.run(work())
+
+
+def test_a_copy_that_does_not_fit_stops_and_acknowledges_nothing_more(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            await nodes.enthrone("a", 1, acks=1, others="bc")
+            writer = await primacy.connect_async(nodes.url, isolation_level=None)
+            await writer.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+            await count(nodes.url_of("b"), writer.token)
+            await nodes.servers["b"].roles.rest()
+            damage(nodes.servers["b"].spec.database_path)
+            await nodes.follow("b", "a", 1)
+            await writer.execute("INSERT INTO t VALUES (1)")
+            replica = nodes.servers["b"].roles.replica
+            assert replica is not None
+            await until(lambda: replica.receiver.status.state is ReceiverState.STOPPED)
+            assert "t" in replica.trouble
+            assert not replica.receiver.status.acknowledges
+            await writer.execute("INSERT INTO t VALUES (2)")  # c still acknowledges.
+            await writer.close()
+
+    asyncio.run(work())
+
+
+def damage(path: Path) -> None:
+    """Behind everybody's back: the row that the primary is about to insert is there already."""
+    import apsw
+
+    connection = apsw.Connection(str(path))
+    connection.execute("INSERT INTO t VALUES (1)")
+    connection.close()
