@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -153,9 +154,9 @@ def apply_cpu(directory: Path, *, rounds: int, groups: int = 60, batch: int = 64
         made.append(time.process_time() - began)
         began = time.process_time()
         while applier.position.index < engine.end_index:
-            records = list(decode(engine.records(applier.position.index)))
-            for at in range(0, len(records), APPLIED_TOGETHER):
-                applier.apply(records[at : at + APPLIED_TOGETHER])
+            records = decode(engine.records(applier.position.index))
+            while group := list(islice(records, APPLIED_TOGETHER)):
+                applier.apply(group)
         applied.append((time.process_time() - began) * (groups * batch))
         applied[-1] /= applier.position.index - first
     each = groups * batch / 1e6

@@ -90,7 +90,11 @@ class Applier:
 
     def apply(self, records: Sequence[tuple[Header, bytes]]) -> None:
         """All of them or none. `ApplyFailed` and its kinds: this copy must be cloned again."""
-        todo = [each for each in records if each[0].index > self.position.index]
+        done = self.position.index
+        if records and records[0][0].index > done:
+            todo = records
+        else:
+            todo = [each for each in records if each[0].index > done]
         if not todo:
             return
         steps = [decode(payload) if header.kind in DATA else [] for header, payload in todo]
@@ -226,10 +230,12 @@ class Applier:
     def _apply_rows(self, step: Rows) -> None:
         if self._is_repeating:
             self._for_rows()
-        tables = dict(map(self._table, step.tables))
         pending, batch_max = self._pending, self._batch_max
+        tables = list(map(self._table, step.tables))
+        number, table = tables[0] if tables else (-1, self._numbered(-1, tables))
         for row in step.rows:
-            table = tables[row.table]
+            if row.table != number:
+                number, table = row.table, self._numbered(row.table, tables)
             if type(row) is Insert:
                 sql = table.insert
                 binding = row.values if table.is_as_logged else table.inserted(row)
@@ -241,6 +247,13 @@ class Applier:
             pending.append(binding)
             if batch_max == 1:
                 self._suspect = (self._at, table, row)
+
+    def _numbered(self, number: int, tables: list[tuple[int, TableSql]]) -> TableSql:
+        found = dict(tables).get(number)
+        if found is None:
+            what = f"record {_name(self._at)} has rows of table {number}, and no map of it"
+            raise SchemaMismatch(what, hint=RECLONE)
+        return found
 
     def _flush(self) -> None:
         """What was put together, and that each of it changed one row."""

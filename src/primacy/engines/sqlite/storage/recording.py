@@ -15,7 +15,7 @@ from primacy.replication.log.record import HEADER_BYTES, RECORD_BYTES_MAX, Kind
 PAYLOAD_BYTES_MAX = RECORD_BYTES_MAX - HEADER_BYTES
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """What one transaction wrote, ready for the log."""
 
     kind: Kind

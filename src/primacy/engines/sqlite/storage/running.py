@@ -26,7 +26,7 @@ _FLUSH = ("SAVEPOINT _primacy_f", "RELEASE _primacy_f")
 """Virtual tables write what they hold back when a savepoint opens."""
 
 
-class Result(msgspec.Struct, frozen=True):
+class Result(msgspec.Struct, frozen=True, gc=False):
     """What one statement answered."""
 
     columns: tuple[str, ...]
@@ -54,8 +54,9 @@ class Runner:
         self._stillness = stillness
         self._cursor = connection.cursor()
         self._plans: dict[str, Plan] = {}
-        self.simple: set[str] = set()
-        """Texts that need nothing but to be run: rows in the log, no answer, no clock."""
+        self.simple: dict[str, bool] = {}
+        """Texts that need nothing but to be run: rows in the log, no answer, no clock. And whether
+        such a one inserts a single row, which SQLite undoes by itself when it fails."""
 
     def forget_plans(self) -> None:
         """The schema has changed."""
@@ -73,7 +74,7 @@ class Runner:
                 self.forget_plans()
             self._plans[sql] = plan
             if plan.is_simple and self._settings.logging is Logging.ROW:
-                self.simple.add(sql)
+                self.simple[sql] = plan.is_single_row
         return plan
 
     def carry_out(self, plan: Plan, sql: str, params: Params, *, rows_max: int) -> Result:

@@ -41,6 +41,7 @@ _ROWID_NAMES = ("rowid", "_rowid_", "oid")
 
 _CONFLICTS = re.compile(r"\b(?:rollback|fail|replace)\b", re.I)
 _DEFERRED = re.compile(r"\bdeferrable\b", re.I)
+_COMPUTED = re.compile(r"\|\||->|\bcast\b|\bas\b|\bdefault\s*\(", re.I)
 _AUTOINCREMENT = re.compile(r"\bautoincrement\b", re.I)
 
 
@@ -59,6 +60,8 @@ class Table:
     is_opaque: bool
     """It has a VIRTUAL generated column: its rows cannot be captured."""
     has_counter: bool
+    is_plain: bool
+    """Nothing in its definition computes: what is stored is what was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ def _table(
         raw=table_bytes(table),
         rowid_name="" if is_without_rowid else _rowid_name(name, names, alias),
         is_opaque=any(column[7] == 2 for column in columns),
+        is_plain=_COMPUTED.search(sql) is None,
         has_counter=_AUTOINCREMENT.search(sql) is not None,
     )
 

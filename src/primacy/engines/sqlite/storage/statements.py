@@ -66,6 +66,8 @@ class Plan:
     draws: bool = False
     is_simple: bool = False
     """It writes rows of ordinary tables, and asks and answers nothing."""
+    is_single_row: bool = False
+    """Such a one that inserts one row of plain values: nothing can be wrong with it afterwards."""
     savepoint: tuple[str, str] = ("", "")
     """The deed (BEGIN, RELEASE, ROLLBACK) and the name."""
 
@@ -119,6 +121,11 @@ _TOKENS = re.compile(
         | [A-Za-z_][A-Za-z_0-9$]*""",
     re.X | re.S,
 )
+_SINGLE_ROW = re.compile(
+    r"\s*INSERT\s+INTO\s+[\w\"]+\s*(?:\([\w\", ]+\)\s*)?VALUES\s*\([\w\s?:@$,.'+]*\)\s*;?\s*", re.I
+)
+"""Parameters, numbers, simple strings: no operator that makes text of bytes, no parenthesis."""
+
 _OF_A_ZONE = re.compile(r"localtime|utc", re.I)
 
 _NO_PLACE_HERE = {
@@ -197,6 +204,7 @@ def _written(facts: Facts, words: list[str], schema: Schema) -> Plan:
     is_counting = SEQUENCE in written or any(table.has_counter for table in tables)
     is_virtual = any(name.lower() in schema.virtual for name in written)
     asks = facts.columns or not functions.isdisjoint(_TIME | _CHANCE)
+    is_simple = not (is_opaque or is_counting or is_virtual or asks)
     return Plan(
         form=Form.WRITE,
         columns=facts.columns,
@@ -207,7 +215,12 @@ def _written(facts: Facts, words: list[str], schema: Schema) -> Plan:
         is_opaque=is_opaque,
         is_counting=is_counting,
         is_virtual=is_virtual,
-        is_simple=not (is_opaque or is_counting or is_virtual or asks),
+        is_simple=is_simple,
+        is_single_row=is_simple
+        and not (functions or inside or schema.has_conflict_clauses or schema.has_deferred_keys)
+        and len(tables) == 1
+        and tables[0].is_plain
+        and _SINGLE_ROW.fullmatch(facts.sql) is not None,
         may_end_group=schema.has_conflict_clauses or "ROLLBACK" in words,
         reads_time=not functions.isdisjoint(_TIME),
         draws=not functions.isdisjoint(_CHANCE),

@@ -168,8 +168,9 @@ class Writer:
 
     def run(self, sql: str, params: Params = (), *, rows_max: int = ROWS_MAX) -> Result:
         """A transaction of one statement: one savepoint is enough. Then ask `change()`."""
-        if sql in self._runner.simple:
-            return self._run_simple(sql, params)
+        is_single_row = self._runner.simple.get(sql)
+        if is_single_row is not None:
+            return self._run_simple(sql, params, is_single_row=is_single_row)
         plan = self._runner.plan(sql, params)
         if plan.form is Form.SAVEPOINT:
             raise Rejected("a savepoint needs a transaction around it", hint="Open one first.")
@@ -182,11 +183,14 @@ class Writer:
             raise
         return result
 
-    def _run_simple(self, sql: str, params: Params) -> Result:
+    def _run_simple(self, sql: str, params: Params, *, is_single_row: bool) -> Result:
         """The same, and nothing of it that such a statement does not need: it is most of them."""
         connection, execute, recording = self._connection, self._execute, self._recording
         if self._start is not None or not connection.in_transaction:
             raise self._misplaced()
+        if is_single_row:
+            self._insert_single(sql, params)
+            return Result((), [], 1, connection.last_insert_rowid())
         execute(_OPEN)
         try:
             execute(sql, params)
@@ -203,6 +207,26 @@ class Writer:
             recording.capture.cut(0)
             raise
         return Result((), [], connection.changes(), connection.last_insert_rowid())
+
+    def _insert_single(self, sql: str, params: Params) -> None:
+        """Without a savepoint: where it fails, SQLite undoes the one row itself."""
+        recording = self._recording
+        try:
+            self._execute(sql, params)
+        except BaseException as error:
+            self._check_in_group(error)
+            recording.capture.cut(0)
+            raise
+        try:
+            if recording.capture.problem is not None:
+                self._runner.check_captured()
+            self._change = recording.take()
+        except BaseException as error:
+            self._execute("ROLLBACK")  # By `is_single_row` it cannot be; and then this is safe.
+            raise GroupLost(
+                f"a row could not be logged after it was written: {error}",
+                hint="Roll back, and run the others again.",
+            ) from error
 
     def execute(self, sql: str, params: Params = (), *, rows_max: int = ROWS_MAX) -> Result:
         """One statement of the open transaction. What fails is undone alone."""

@@ -1,5 +1,8 @@
 """Each way in which SQLite changes rows behind one's back: the replica has them too."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -7,7 +10,9 @@ import pytest
 from tests.unit.engines.sqlite.storage.pair import Pair, contents_of
 
 from primacy.engines.sqlite.storage.connection import Logging, StorageSettings
+from primacy.engines.sqlite.storage.failures import GroupLost
 from primacy.engines.sqlite.storage.images import Counters, Ddl, Images, Rows, Statement, Update
+from primacy.engines.sqlite.storage.writer import Writer
 from primacy.errors import NotFound, Rejected
 
 TRAPS = {
@@ -257,3 +262,73 @@ def test_the_form_follows_the_mode(tmp_path: Path) -> None:
     assert forms[Logging.ROW] == [Rows] * 7
     assert forms[Logging.STATEMENT] == [Statement] * 3 + [Rows] * 4
     assert forms[Logging.MIXED] == [Statement] * 2 + [Rows] * 5
+
+
+MANY = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 900000) SELECT i FROM n"
+)
+
+
+@contextmanager
+def interrupted(writer: Writer) -> Iterator[None]:
+    """Again and again, from another thread, until the block has ended."""
+    is_over = threading.Event()
+
+    def nag() -> None:
+        while not is_over.wait(0.002):
+            writer.interrupt()
+
+    thread = threading.Thread(target=nag)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("way", ["run", "execute"])
+def test_a_group_that_sqlite_undid_is_lost_and_can_be_run_again(pair: Pair, way: str) -> None:
+    pair.run("CREATE TABLE t(a)")
+    pair.begin()
+    pair.writer.run("INSERT INTO t VALUES('before')")
+    pair.writer.change()
+    if way == "execute":
+        pair.writer.transaction().__enter__()
+    with interrupted(pair.writer), pytest.raises(GroupLost, match="all transactions"):
+        getattr(pair.writer, way)(f"INSERT INTO t {MANY}")
+    assert not pair.writer.is_in_group
+    pair.writer.rollback()
+    pair.run("INSERT INTO t VALUES('again')")
+    pair.assert_equal()
+    assert contents_of(pair.paths[0])["t"] == ["(1, 'again')"]
+
+
+def test_a_query_that_is_interrupted_costs_the_group_nothing(pair: Pair) -> None:
+    pair.run("CREATE TABLE t(a)")
+    pair.begin()
+    pair.writer.run("INSERT INTO t VALUES('before')")
+    pair.note_change()
+    with interrupted(pair.writer), pytest.raises(apsw.InterruptError):
+        pair.writer.run(f"SELECT sum(i) FROM ({MANY.replace('900000', '90000000')})")
+    pair.end_group()
+    pair.assert_equal()
+    assert contents_of(pair.paths[0])["t"] == ["(1, 'before')"]
+
+
+def test_a_single_row_that_fails_leaves_the_others(pair: Pair) -> None:
+    """The shortest way of all has no savepoint."""
+    pair.run("CREATE TABLE t(a UNIQUE, b UNIQUE CHECK (b > 0))")
+    insert = "INSERT INTO t VALUES(?, ?)"
+    pair.begin()
+    for row in ((1, 1), (1, 2), (2, 1), (3, -1), (4, 4)):
+        try:
+            pair.writer.run(insert, row)
+        except apsw.ConstraintError:
+            assert pair.writer.change() is None
+        pair.note_change()
+    with pytest.raises(apsw.BindingsError):
+        pair.writer.run(insert, (1,))
+    pair.end_group()
+    assert contents_of(pair.paths[1])["t"] == ["(1, 1, 1)", "(2, 4, 4)"]
+    pair.assert_equal()
