@@ -119,8 +119,12 @@ class Files:
         """So many were not in the tables yet when the server died."""
         self.committed = max(0, self.committed - count)
 
-    def cut_uncommitted(self) -> int:
-        """Start as a replica: what nobody acknowledged goes. Returns how many records."""
+    def recover(self, *, as_primary: bool) -> int:
+        """What a start makes of the tail. Only a server that led and shall not go on takes back
+        what its tables have not; all others commit it anew. Returns how many records went."""
+        if as_primary or not self.led_epoch:
+            self.committed = len(self.log)
+            return 0
         gone = len(self.log) - self.committed
         if gone:
             del self.log[self.committed :]

@@ -104,9 +104,7 @@ class ModelEngine(ModelServer):
             self.world.trace.sometimes("server ended while it started")
             why = self.cannot_start or "no space is left"
             raise Rejected(f"the server ended while it started: {why}", hint="See its log.")
-        if as_primary:
-            self.files.committed = len(self.files.log)
-        elif self.files.cut_uncommitted():
+        if self.files.recover(as_primary=as_primary):
             self.world.trace.sometimes("unacknowledged tail cut")
         self.world.start(self.process)
         self.starts += 1

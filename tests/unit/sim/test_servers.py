@@ -1,9 +1,12 @@
-"""How a modelled replica attaches: what a source lets in, and when it is too late."""
+"""A modelled server: whom it lets in as a receiver, and what a start makes of its log."""
 
 from typing import Any, cast  # The witness of the tests is the few calls that they look at.
 
+import pytest
+
 from primacy.model import Epoch, NodeId
 from primacy.sim.disk import Disk, DiskRates
+from primacy.sim.engine_log import Files, Kind, Record
 from primacy.sim.engine_model import ModelEngine
 from primacy.sim.network import Network, NetworkRates
 from primacy.sim.trace import Trace
@@ -89,3 +92,21 @@ def test_a_connection_that_its_receiver_gave_up_counts_nothing_however_late_it_i
     pair.pass_s(2 * LATE_S)
     assert pair.receiver.receiver.is_connected
     assert pair.witness.counted == []
+
+
+@pytest.mark.parametrize(
+    ("led", "as_primary", "left"),
+    [(E1, False, 1), (E1, True, 3), (Epoch(0), False, 3)],
+    ids=["it led and shall follow", "it may lead again", "a replica, whatever it is started as"],
+)
+def test_only_a_server_that_led_takes_back_what_its_tables_have_not(
+    led: Epoch, *, as_primary: bool, left: int
+) -> None:
+    """Seed 5 once: a replica that had acknowledged a write lost it by a second start."""
+    files = Files()
+    files.log = [Record(E1, sequence, Kind.WRITE, sequence) for sequence in (1, 2, 3)]
+    files.synced = files.applied = files.committed = 3
+    files.led_epoch = led
+    files.forget_commits(2)
+    assert files.recover(as_primary=as_primary) == 3 - left
+    assert (len(files.log), files.committed, files.is_cut) == (left, left, left < 3)
