@@ -46,7 +46,7 @@ conformance: install  ## one suite per contract, against everything that claims 
 	$(PYTEST) -q tests/conformance -m "not integration"
 
 integration: install system  ## real sockets, disks, signals and servers
-	@bash scripts/install-system.sh haproxy
+	@bash scripts/install-system.sh haproxy systemd
 	$(PYTEST) -q tests -m "integration" --durations=10
 
 sim: install  ## a budget of simulator seeds (SEEDS=150), and the seeds that once found a bug

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sees to it that MariaDB's programs are here: its server, its client tools and mariadb-backup; and
-# those that the arguments name (haproxy, default-jre-headless: for the tests). As root also ip and
-# nft, with which the demo and the tests cut networks.
+# those that the arguments name (haproxy, systemd, default-jre-headless: for the tests). As root
+# also ip and nft, with which the demo and the tests cut networks.
 #
 # Promises  No system service is started or left running: a temporary policy-rc.d forbids it, and
 #           whatever stood there before is put back. Does nothing where nothing is missing.
@@ -23,6 +23,7 @@ command -v mariadb-backup >/dev/null || missing+=(mariadb-backup)
 for package in "$@"; do # Of the tests alone: named by whoever needs them, as their program is.
     case "$package" in
         default-jre-headless) program=java ;;
+        systemd) program=systemd-analyze ;; # It checks units, whatever runs as process 1.
         *) program="$package" ;;
     esac
     command -v "$program" >/dev/null || missing+=("$package")

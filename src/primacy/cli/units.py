@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from primacy.errors import Rejected
 from primacy.model import NodeId
 
+UNSAFE = "\"'\\"
 MARK = "# Written by `primacy service install`; `primacy service uninstall` removes it."
 MASKED = "# It masked: "
 """Then the names of the units that it masked, which uninstalling unmasks."""
@@ -54,8 +56,7 @@ def launcher_socket(state_dir: Path) -> Path:
 def guard_unit(placed: Placed, masked: tuple[str, ...]) -> str:
     """The launcher's. KillMode=process: a launcher that dies takes nothing with it; told to stop,
     it ends its children itself and waits for them."""
-    command: list[object] = [
-        placed.python,
+    arguments: list[object] = [
         "-S",
         "-P",
         "-m",
@@ -70,7 +71,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=exec
-ExecStart={_command(command)}
+ExecStart={_command(placed.python, arguments)}
 Environment={_quoted(f"PYTHONPATH={placed.sources}")}
 Restart=always
 RestartSec=100ms
@@ -93,7 +94,7 @@ WantedBy=multi-user.target
 def agent_unit(placed: Placed, masked: tuple[str, ...]) -> str:
     """The agent's. KillMode=mixed: what it started itself (a clone, a hook) ends with it."""
     arguments: list[object] = ["run", "--config", placed.config, "--node", placed.node]
-    command: list[object] = [placed.python, "-P", "-m", "primacy.cli.main", *arguments]
+    arguments = ["-P", "-m", "primacy.cli.main", *arguments, "--launcher", placed.launcher]
     return f"""{_head(masked)}
 [Unit]
 Description=primacy: agent of {placed.node} in {placed.cluster}
@@ -103,7 +104,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=exec
-ExecStart={_command([*command, "--launcher", placed.launcher])}
+ExecStart={_command(placed.python, arguments)}
 Environment={_quoted(f"PYTHONPATH={placed.sources}")}
 Restart=always
 RestartSec=100ms
@@ -133,9 +134,15 @@ def _head(masked: tuple[str, ...]) -> str:
     return "\n".join([MARK, *([MASKED + " ".join(masked)] if masked else [])])
 
 
-def _command(words: Iterable[object]) -> str:
-    """Texts and paths."""
-    return " ".join(_quoted(str(word)).replace("$", "$$") for word in words)
+def _command(program: Path, arguments: Iterable[object]) -> str:
+    """In arguments (texts and paths) `$` is a variable; in the program's own path it is itself."""
+    if any(letter in UNSAFE for letter in str(program)):
+        raise Rejected(
+            f"systemd starts no program whose path has quotes or backslashes: {program}",
+            hint="Install primacy elsewhere.",
+        )
+    words = (_quoted(str(word)).replace("$", "$$") for word in arguments)
+    return " ".join([_quoted(str(program)), *words])
 
 
 def _quoted(word: str) -> str:
