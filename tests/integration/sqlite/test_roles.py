@@ -131,6 +131,7 @@ def test_replicas_have_every_commit_that_was_answered_and_show_it(tmp_path: Path
             fresh.token = writer.token
             cursor = await fresh.execute("SELECT count(*) FROM t")
             assert (await cursor.fetchone(), fresh.server in "bc") == ((20,), True)
+            assert fresh.token == writer.token  # Who wrote it, not who shows it.
             with pytest.raises(db.Unavailable, match="takes no writes"):
                 await fresh.execute("INSERT INTO t VALUES (-1)")
             for each in (writer, fresh):

@@ -80,7 +80,7 @@ class SqliteServer:
         check_same_history(reached, log)
         permits = self._permits()
         state = ServerState(
-            self._node, applied=reached, point_at=log.point, permits=permits, clock=self._clock
+            self._node, applied=reached, gtid_of=log.gtid_of, permits=permits, clock=self._clock
         )
         state.leader = spec.leader
         self._state = state

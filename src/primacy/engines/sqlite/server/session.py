@@ -38,7 +38,6 @@ from primacy.engines.sqlite.server.requests import check_controls, check_whole, 
 from primacy.engines.sqlite.server.running import pages_of
 from primacy.engines.sqlite.server.spec import Limits
 from primacy.engines.sqlite.server.state import ServerState
-from primacy.engines.sqlite.tokens import Token
 from primacy.errors import PrimacyError, Rejected, Unavailable
 
 WAITING_MAX = 64
@@ -313,7 +312,7 @@ class Session:
         if reader is None:  # Unreachable: it was leased, or the transaction has one.
             return
         self._forget_pages()
-        token = self._token()
+        token = state.token()
         try:
             page = await reader.run(run)
         except apsw.ReadOnlyError as error:
@@ -337,7 +336,7 @@ class Session:
         self._is_in = _In.READ
         self._read_until_s = self._around.clock.now_s() + self._around.limits.read_total_s
         page = await reader.run(run)
-        self._give_page(run.number, page, self._token())
+        self._give_page(run.number, page, state.token())
 
     def _end_read(self, number: int) -> None:
         self._forget_pages()
@@ -399,11 +398,6 @@ class Session:
         reader, self._reader = self._reader, None
         if reader is not None:
             self._around.readers.release(reader)
-
-    def _token(self) -> str:
-        """What a read that begins now sees at least."""
-        applied = self._around.state.applied
-        return str(Token(applied.epoch, applied.index, self._around.state.node))
 
     # ---- answers and limits ----------------------------------------------------------------
 

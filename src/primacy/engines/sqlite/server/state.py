@@ -9,6 +9,7 @@ from primacy.engines.sqlite.server.pipeline import Pipeline
 from primacy.engines.sqlite.tokens import NO_TOKEN, Token, token_in
 from primacy.errors import Conflict, Unavailable
 from primacy.model import Epoch, NodeId
+from primacy.replication.gtid import Gtid
 from primacy.replication.log.record import Point
 
 Permits = Callable[[int], bool]
@@ -22,7 +23,7 @@ class ServerState:
         node: NodeId,
         *,
         applied: Point,
-        point_at: Callable[[int], Point | None],
+        gtid_of: Callable[[int], Gtid],
         permits: Permits,
         clock: Clock,
     ) -> None:
@@ -35,7 +36,7 @@ class ServerState:
         self.applied = applied
         self.staleness_s: Callable[[], float | None] | None = None
         """How old what readers see is at most; None: nobody knows."""
-        self._point_at = point_at
+        self._gtid_of = gtid_of
         self._permits = permits
         self._clock = clock
         self._waiting: dict[asyncio.Future[None], int] = {}
@@ -57,6 +58,10 @@ class ServerState:
                 if index <= point.index and not future.done():
                     future.set_result(None)
 
+    def token(self) -> str:
+        """What a read that begins now sees at least. Empty: nothing was ever written."""
+        return str(self._gtid_of(self.applied.index)) if self.applied.index else ""
+
     async def wait_for(self, after: str, *, deadline_s: float) -> None:
         """Until a read sees the token's transaction. `Unavailable` at the deadline; `Conflict`: the
         transaction is not in this history."""
@@ -65,10 +70,10 @@ class ServerState:
             return
         if token.place > self.applied.index:
             await self._until(token, deadline_s)
-        found = self._point_at(token.place)
-        if found is not None and found.epoch != token.epoch:
+        found = str(self._gtid_of(token.place))
+        if found != after:
             raise Conflict(
-                f"{after} is not in this history: record {token.place} is of epoch {found.epoch}",
+                f"{after} is not in this history: record {token.place} is {found}",
                 hint="That transaction was given up in a failover. Forget the token.",
             )
 

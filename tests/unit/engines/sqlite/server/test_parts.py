@@ -26,6 +26,7 @@ from primacy.engines.sqlite.server.spec import Spec, read_spec
 from primacy.engines.sqlite.server.state import ServerState
 from primacy.errors import Conflict, Corrupt, OutcomeUnknown, Rejected, Unavailable
 from primacy.model import Epoch, NodeId
+from primacy.replication.gtid import Gtid
 from primacy.replication.log.record import Point
 
 # ---- the specification ------------------------------------------------------------------------
@@ -199,11 +200,10 @@ def test_each_error_is_answered_in_its_branch(error: Exception, branch: Branch, 
 
 
 def state_at(index: int) -> ServerState:
-    points = {index: Point(Epoch(2), index, 0)}
     return ServerState(
         NodeId("a"),
-        applied=points[index],
-        point_at=points.get,
+        applied=Point(Epoch(2), index, 0),
+        gtid_of=lambda number: Gtid("a@2", number),
         permits=lambda epoch: epoch == 3,
         clock=SystemClock(),
     )
