@@ -85,6 +85,7 @@ calm: install system  ## MINUTES on busy cores with short stops: failovers that 
 
 bench: install system  ## figures beside a floor measured in the same run; never fails on a time
 	$(BIN)/python benchmarks/failover.py --rounds $(ROUNDS) $(ARGS)
+	$(BIN)/python benchmarks/sqlite.py
 
 golden: install  ## accept what the machines now do; then read the diff
 	REWRITE=1 $(PYTEST) -q tests/unit -k "script or golden"

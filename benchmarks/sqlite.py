@@ -9,6 +9,7 @@
 `replica_apply_cpu`   CPU of decoding and applying the records, against the primary's CPU for making
                       them (execute, capture, log) in groups of 64; a replica groups by itself, up
                       to 256. Ratio; less is better.
+`semisync_...`        the whole server with two replicas: `sqlite_server.py`.
 
 The two take turns in short slices, so that another load on the machine meets both; the median of
 the rounds counts. A benchmark is no test: it never fails on a time.
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import apsw
+import sqlite_server
 
 from primacy.clock import SystemClock
 from primacy.engines.sqlite.storage.applier import Applier
@@ -172,15 +174,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.directory) as where:
-        for part in ("batches", "apply"):
+        for part in ("batches", "apply", "server"):
             (Path(where) / part).mkdir()
         figures = batches(Path(where) / "batches", seconds=asked.seconds, rounds=asked.rounds)
         figures.append(apply_cpu(Path(where) / "apply", rounds=asked.rounds))
+        server = sqlite_server.figures(
+            Path(where) / "server", seconds=asked.seconds, rounds=asked.rounds
+        )
+        figures += [Figure(*row) for row in server]
     if asked.json:
         print(json.dumps([figure._asdict() for figure in figures], indent=1))
         return
     for name, value, unit, peer, ratio in figures:
-        print(f"{name:20} {value:12,.1f} {unit:18} peer {peer:12,.1f}   ratio {ratio:.2f}")
+        print(f"{name:36} {value:12,.1f} {unit:18} peer {peer:12,.1f}   ratio {ratio:.2f}")
     print(f"load average {os.getloadavg()[0]:.1f}")
 
 
