@@ -42,6 +42,9 @@ from primacy.engines.sqlite.protocol import (
 )
 from primacy.engines.sqlite.tokens import later
 
+SERVER_SHARE = 0.8
+"""Of the time that is left: how long the server may wait, so that its reason still arrives."""
+
 RETRY_PAUSE_S = 0.02
 """Before a request is sent again to a server that has just refused it or gone."""
 
@@ -101,7 +104,7 @@ class Core:
         while True:
             try:
                 line = yield from self._connected(deadline_s)
-                answer = yield from self._asked(line, self._request(asked), deadline_s)
+                answer = yield from self._asked(line, self._request(asked, deadline_s), deadline_s)
             except Lost as lost:
                 yield from self._drop()
                 if not is_first:
@@ -188,7 +191,7 @@ class Core:
 
     # ---- inside ----------------------------------------------------------------------------
 
-    def _request(self, asked: Asked) -> Run:
+    def _request(self, asked: Asked, deadline_s: float) -> Run:
         run = Run(
             self._number(),
             list(asked.statements),
@@ -196,7 +199,7 @@ class Core:
             is_read=asked.is_read,
             after=self.token,
             fresh_ms=self.target.fresh_ms,
-            within_ms=int(self.target.timeout_s * 1000),
+            within_ms=int(1000 * SERVER_SHARE * max(0.0, deadline_s - self._now_s())),
             key=asked.key,
         )
         excess = excess_of(run)
