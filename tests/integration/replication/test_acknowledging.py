@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from tests.integration.replication.nodes import Node, logs_are_equal, until
 
-from primacy.errors import OutcomeUnknown
+from primacy.engines.sqlite.server.leading import Leading
+from primacy.errors import Conflict
 from primacy.model import Epoch, Incarnation, Member
 from primacy.replication.log.record import Entry, Kind, Point, epoch_entry
 from primacy.replication.pull.acks import AckOn, Requirement
-from primacy.replication.pull.messages import Report
-from primacy.replication.pull.reigning import Reigning
+from primacy.replication.pull.messages import Hop, Report
+from primacy.replication.pull.source import Reign
 
 pytestmark = pytest.mark.integration
 
@@ -26,17 +27,24 @@ def needs(acks: int, *nodes: Node, ack_on: AckOn = AckOn.RECEIVED) -> Requiremen
 
 
 class Primary:
-    """A node with a reign. Its log is appended to by threads only, as a server does."""
+    """A node that leads. Its log is appended to by threads only, as the server's is."""
 
     def __init__(self, node: Node, requirement: Requirement) -> None:
         self.node = node
-        self.reign = Reigning(node.name, EPOCH, node.log, node.door, requirement)
-        node.on_report = self.reign.on_report
+        self.leading = Leading(EPOCH, requirement, durable=node.log.durable.index, door=node.door)
+        self.acks = self.leading.acks
+        node.on_report = self.leading.report
+        node.door.serve(Reign(EPOCH, (Hop(node.name),)))
 
     async def append(self, *entries: Entry) -> Point:
         def work() -> Point:
-            self.node.log.append(entries, epoch=EPOCH, source=self.node.name)
-            return self.node.log.sync()
+            log = self.node.log
+            after = log.end.index
+            data = log.append(entries, epoch=EPOCH, source=self.node.name)
+            self.leading.appended(data, after, log.end)
+            durable = log.sync()
+            self.leading.persisted(durable)
+            return durable
 
         return await asyncio.to_thread(work)
 
@@ -44,8 +52,10 @@ class Primary:
         return await self.append(Entry(Kind.ROWS, payload, 1, 2))
 
     async def begin(self) -> Point:
-        self.reign.begin()
         return await self.append(epoch_entry(self.node.name, schema_hash=0, commit_time_us=0))
+
+    async def acknowledged(self, point: Point) -> None:
+        await asyncio.to_thread(self.leading.acknowledged, point)
 
 
 @asynccontextmanager
@@ -62,21 +72,20 @@ def test_an_opening_and_commits_wait_for_the_policy(tmp_path: Path) -> None:
     async def story() -> None:
         async with three(tmp_path) as (a, b, c):
             primary = Primary(a, needs(2, b, c))
-            reign, row = primary.reign, await primary.begin()
+            row = await primary.begin()
             await b.follow(a, EPOCH)
-            waiting = asyncio.ensure_future(reign.acknowledged(row))
-            await until(lambda: reign.acks.blocked_on(row.index) == ("c",))
+            waiting = asyncio.ensure_future(primary.acknowledged(row))
+            await until(lambda: primary.acks.blocked_on(row.index) == ("c",))
             await c.follow(a, EPOCH)
-            await reign.held(row.index, needs(2, b, c))
+            await until(lambda: primary.acks.held(needs(2, b, c)) == row.index)
             assert not waiting.done()  # The record of this epoch does not stand yet.
-            reign.open()
+            primary.leading.open()
             await waiting
             for number in range(50):
                 end = await primary.write(b"%d" % number)
-                await reign.acknowledged(end)
+                await primary.acknowledged(end)
                 assert min(each.log.durable for each in (a, b, c)) >= end
             assert logs_are_equal(a, b, c)
-            reign.end()
 
     asyncio.run(story())
 
@@ -87,11 +96,11 @@ def test_applied_counts_where_the_policy_says_so(tmp_path: Path) -> None:
             primary = Primary(a, needs(1, b, ack_on=AckOn.APPLIED))
             await b.follow(a, EPOCH)
             row = await primary.begin()
-            primary.reign.open()
-            await until(lambda: b.log.durable == row)
-            await primary.reign.held(row.index, needs(1, b))
-            waiting = asyncio.ensure_future(primary.reign.acknowledged(row))
-            assert primary.reign.acks.acknowledged == 0
+            primary.leading.open()
+            await until(lambda: primary.acks.held(needs(1, b)) == row.index)
+            waiting = asyncio.ensure_future(primary.acknowledged(row))
+            await until(lambda: primary.acks.waits_at == row.index)
+            assert primary.acks.acknowledged == 0
             b.receiver.applied(row)
             await waiting
 
@@ -102,57 +111,53 @@ def test_a_member_goes_out_and_another_comes_in_while_commits_go_on(tmp_path: Pa
     async def story() -> None:
         async with three(tmp_path) as (a, b, c):
             primary = Primary(a, needs(1, b))
-            reign = primary.reign
             await b.follow(a, EPOCH)
             await c.follow(a, EPOCH)
             row = await primary.begin()
-            await reign.held(row.index, needs(1, b))
-            reign.open()
+            await until(lambda: primary.acks.held(needs(1, b)) == row.index)
+            primary.leading.open()
             await b.receiver.stop()
             end = await primary.write(b"blocked on b")
-            waiting = asyncio.ensure_future(reign.acknowledged(end))
-            await until(lambda: a.log.durable == c.log.durable)
+            waiting = asyncio.ensure_future(primary.acknowledged(end))
+            await until(lambda: primary.acks.waits_at == end.index)
+            await until(lambda: primary.acks.held(needs(1, c)) == end.index)
             assert not waiting.done()
-            assert reign.acks.blocked_on(end.index) == ("b",)
-            reign.acks.begin(needs(1, c))
+            assert primary.acks.blocked_on(end.index) == ("b",)
+            primary.acks.begin(needs(1, c))
             a.door.exclude(b.name)
-            reign.acks.mark(a.log.end.index)
-            await reign.held(a.log.end.index, needs(1, c))
-            reign.acks.send_swap()
+            primary.acks.mark(a.log.end.index)
+            primary.acks.send_swap()
             assert not waiting.done()  # The store may hold the old record.
-            reign.acks.settle()
-            reign.step()
+            primary.acks.settle()
+            primary.leading.release()
             await waiting
 
     asyncio.run(story())
 
 
-def test_when_a_reign_ends_whoever_waits_knows_that_nobody_knows(tmp_path: Path) -> None:
+def test_another_life_of_a_member_releases_nobody_and_a_reign_that_ends_says_so(
+    tmp_path: Path,
+) -> None:
     async def story() -> None:
         async with three(tmp_path) as (a, b, _):
-            named = needs(1, b)
-            primary = Primary(a, named)
-            reign = primary.reign
+            primary = Primary(a, needs(1, b))
+            b.incarnation = Incarnation("b-2")
             await b.follow(a, EPOCH)
             await primary.begin()
-            reign.open()
-            await until(lambda: a.door.receivers)
-            b.incarnation = Incarnation("b-2")  # Another life: it does not count.
-            await b.receiver.stop()
-            await b.follow(a, EPOCH)
+            primary.leading.open()
             end = await primary.write(b"nobody who counts has it")
-            waiting = asyncio.ensure_future(reign.acknowledged(end))
-            await until(lambda: b.log.durable == end)
-            reign.end()
-            with pytest.raises(OutcomeUnknown, match="ended before"):
+            waiting = asyncio.ensure_future(primary.acknowledged(end))
+            await until(lambda: a.last_ack(b) == end.index)
+            await until(lambda: primary.acks.waits_at == end.index)
+            a.door.withdraw()
+            primary.leading.close("the test ends it")
+            with pytest.raises(Conflict, match="the test ends it"):
                 await waiting
-            with pytest.raises(OutcomeUnknown):
-                await reign.acknowledged(end)
-            with pytest.raises(OutcomeUnknown):
-                await reign.held(end.index, named)
+            with pytest.raises(Conflict, match="closed"):
+                await primary.acknowledged(end)
             assert a.door.receivers == []
             report = Report(received=end, applied=end, size_bytes=0, acknowledges=True)
-            reign.on_report(Member(b.name, Incarnation("b-1")), EPOCH, report)
-            assert reign.acks.released() == []
+            primary.leading.report(Member(b.name, Incarnation("b-1")), EPOCH, report)
+            assert primary.acks.released() == []
 
     asyncio.run(story())
