@@ -203,7 +203,7 @@ def _written(facts: Facts, words: list[str], schema: Schema) -> Plan:
     is_opaque = any(table.is_opaque for table in tables)
     is_counting = SEQUENCE in written or any(table.has_counter for table in tables)
     is_virtual = any(name.lower() in schema.virtual for name in written)
-    asks = facts.columns or not functions.isdisjoint(_TIME | _CHANCE)
+    asks = facts.columns or not functions.isdisjoint(_TIME | _CHANCE | {"last_insert_rowid"})
     is_simple = not (is_opaque or is_counting or is_virtual or asks)
     return Plan(
         form=Form.WRITE,

@@ -269,6 +269,7 @@ class Writer:
         if self._start is not None or not self._connection.in_transaction:
             raise self._misplaced()
         self._execute(_OPEN)
+        self._connection.set_last_insert_rowid(0)  # The last one was another client's.
         self._start = self._recording.mark()
         self._change = None
 

@@ -11,10 +11,8 @@ from primacy.engines.sqlite.storage.images import Images
 
 @pytest.mark.parametrize("images", Images)
 @pytest.mark.parametrize("logging", Logging)
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_replica_equals_its_primary(
-    tmp_path: Path, seed: int, logging: Logging, images: Images
-) -> None:
+def test_a_replica_equals_its_primary(tmp_path: Path, logging: Logging, images: Images) -> None:
+    seed = 1 if images is Images.FULL else 2
     outcomes = run_many(tmp_path, statements=2600, seed=seed, logging=logging, images=images)
     assert outcomes["done"] > 1000
     assert outcomes["ConstraintError"] > 20

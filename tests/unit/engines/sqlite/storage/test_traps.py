@@ -374,3 +374,28 @@ def test_a_deferred_key_is_not_left_to_a_statement(tmp_path: Path) -> None:
     pair.together("INSERT INTO u VALUES(1)", "INSERT INTO t SELECT 1")
     pair.assert_equal()
     pair.close()
+
+
+def test_the_last_rowid_is_that_of_the_transaction(tmp_path: Path) -> None:
+    """Of nobody else's; and a repeated statement finds what stood before it as rows."""
+    pair = Pair(tmp_path, StorageSettings(logging=Logging.STATEMENT))
+    pair.run("CREATE TABLE t(a INTEGER PRIMARY KEY, b)")
+    pair.run("INSERT INTO t VALUES(40, 0)")
+    assert pair.run("SELECT last_insert_rowid()").rows == [(0,)]
+    pair.together("INSERT INTO t SELECT 50, 1", "INSERT INTO t VALUES(60, last_insert_rowid())")
+    assert [type(step) for step in pair.last_steps()] == [Rows, Statement]
+    pair.run("INSERT INTO t VALUES(70, last_insert_rowid())")
+    pair.assert_equal()
+    assert contents_of(pair.paths[1])["t"][2:] == ["(60, 60, 50)", "(70, 70, 0)"]
+    pair.close()
+
+
+def test_a_column_that_computes_text_from_bytes_costs_the_group_nothing(pair: Pair) -> None:
+    pair.run("CREATE TABLE t(a, b AS (a || '') STORED)")
+    pair.begin()
+    pair.writer.run("INSERT INTO t(a) VALUES(?)", ("fine",))
+    pair.note_change()
+    with pytest.raises(Rejected, match="not UTF-8"):
+        pair.writer.run("INSERT INTO t(a) VALUES(?)", (b"\xff",))
+    pair.end_group()
+    pair.assert_equal()
