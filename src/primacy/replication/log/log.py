@@ -43,7 +43,7 @@ from primacy.replication.log.record import (
 from primacy.replication.log.segments import create_file, file_numbers
 from primacy.replication.log.spans import Span, spans_of
 from primacy.replication.log.tail import Tail
-from primacy.runtime.files import DiskFull, is_full, lock_directory
+from primacy.runtime.files import DiskFull, is_full, lock_directory, sync_directory
 from primacy.telemetry import Event, Sink, Value
 
 Watcher = Callable[[Point], None]
@@ -107,7 +107,9 @@ class Log(Readable):
         is_new: bool,
     ) -> "Log":
         with needing_space(directory), ExitStack() as undo:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not directory.exists():
+                directory.mkdir(mode=0o700, parents=True)
+                sync_directory(directory.parent)
             lock_fd = lock_directory(directory)
             undo.callback(os.close, lock_fd)
             if is_new and file_numbers(directory):
