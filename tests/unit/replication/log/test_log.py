@@ -242,6 +242,19 @@ def test_a_cut_does_not_reach_below_what_was_purged(tmp_path: Path) -> None:
         assert log.end == log.first
 
 
+def test_behind_a_cut_the_older_epoch_may_go_on(tmp_path: Path) -> None:
+    """A replica that loses what it had received of a reign that did not last."""
+    with with_rows(tmp_path / "a", 1, 2, 3) as primary, opened(tmp_path / "b") as replica:
+        replica.append_received(primary.read(0, bytes_max=200))
+        at = replica.end.index
+        replica.append([*start(B), *rows(9)], epoch=TWO, source=B)
+        replica.cut(at)
+        replica.append_received(primary.read(at, bytes_max=1 << 20))
+        assert replica.end == primary.end
+        assert replica.gtids == primary.gtids
+        assert replica.node_of(TWO) is None
+
+
 def test_behind_a_cut_there_is_nothing_to_read(tmp_path: Path) -> None:
     with with_rows(tmp_path / "log", 1, 2, 3) as log:
         log.cut(2)
@@ -273,6 +286,33 @@ def test_a_purge_removes_whole_files_that_nobody_needs(tmp_path: Path) -> None:
         assert str(log.gtids) == "a@1:1-61"
     with opened(directory) as log:
         assert str(log.gtids) == "a@1:1-61"
+
+
+def test_a_purge_stops_at_the_first_record_that_is_to_stay(tmp_path: Path) -> None:
+    with with_rows(tmp_path / "log", *range(60), file_bytes=SMALL) as log:
+        place = log.place_of(1)
+        second = next(
+            index
+            for index in range(2, 60)
+            if place is not None and getattr(log.place_of(index), "file", "") != place.file
+        )
+        assert log.purge(keep_bytes=0, before_index=second - 1) == 0
+        log.hold("c", second - 2)
+        assert log.purge(keep_bytes=0, before_index=60) == 0
+        log.hold("c", second - 1)
+        assert log.purge(keep_bytes=0, before_index=second) > 0
+        assert log.first.index == second - 1
+
+
+def test_a_purge_goes_by_no_hold_that_a_restart_would_not_find(tmp_path: Path) -> None:
+    directory = tmp_path / "log"
+    with with_rows(directory, *range(60), file_bytes=SMALL) as log:
+        log.hold("c", 10)
+        log.hold("c", 50)
+        assert log.purge(keep_bytes=0, before_index=60) > 0
+    with opened(directory, file_bytes=SMALL) as log:
+        assert log.holds == {"c": 50}
+        assert log.read(50, bytes_max=1)
 
 
 def test_a_purge_leaves_the_bytes_that_are_to_be_kept(tmp_path: Path) -> None:
@@ -342,6 +382,8 @@ def test_a_full_disk_leaves_nothing_in_doubt_and_the_log_goes_on(
             with pytest.raises(DiskFull, match="no space"):
                 log.append(rows(300), epoch=ONE, source=A)
         assert (log.end, everything(log)) == (end, before)
+        written = (directory / "log-000000000001.bin").read_bytes()
+        assert written.endswith(before[-70:])  # No half of it is left, either.
     more = log.append(rows(5), epoch=ONE, source=A)
     assert log.sync() == log.end
     log.close()

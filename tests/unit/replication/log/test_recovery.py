@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.unit.replication.log.given import (
     A,
+    B,
     copied,
     everything,
     only_file,
@@ -18,7 +19,7 @@ from tests.unit.replication.log.given import (
 from primacy.errors import Corrupt, Rejected
 from primacy.model import Epoch
 from primacy.replication.log.log import Log
-from primacy.replication.log.record import Point, decode
+from primacy.replication.log.record import Point, decode, encode, source_id
 from primacy.replication.log.segments import file_numbers, file_path
 from primacy.telemetry import Event
 
@@ -122,6 +123,55 @@ def test_unsynced_writes_may_reach_the_disk_in_any_order(tmp_path: Path) -> None
         assert crashed.durable <= end < crashed.end
         assert crashed.end_bytes.startswith(data)
         assert [event.name for event in told] == ["log-tail-cut"]
+
+
+def test_what_is_cut_is_gone_before_anything_is_written_behind_it(tmp_path: Path) -> None:
+    """Else a mark or a record of the old tail could be met behind a shorter new one."""
+    crashed = Crashed(tmp_path, unsynced=5)
+    holed = bytearray(crashed.whole)
+    begin = crashed.durable_size + 24
+    holed[begin : begin + 20] = bytes(20)
+    crashed.path.write_bytes(holed)
+    with opened(crashed.directory):
+        assert crashed.path.read_bytes() == holed[:begin]
+
+
+def test_a_mark_says_no_more_than_what_a_sync_had_covered_when_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may append while a sync runs."""
+    log = with_rows(tmp_path / "log", 1)
+    log.append(rows(2), epoch=ONE, source=A)
+    covered, fdatasync = log.end, os.fdatasync
+
+    def appending_meanwhile(fd: int) -> None:
+        fdatasync(fd)
+        log.append(rows(300), epoch=ONE, source=A)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", appending_meanwhile)
+        assert log.sync() == log.durable == covered
+    log.append(rows(4), epoch=ONE, source=A)  # Begins with the mark of that sync.
+    place = log.place_of(covered.index + 1)
+    assert place is not None
+    directory = copied(log.directory, "crashed")
+    log.close()
+    data = bytearray(only_file(directory).read_bytes())
+    data[place.offset : place.offset + 200] = bytes(200)
+    only_file(directory).write_bytes(data)
+    with opened(directory) as found:
+        assert found.end == covered
+
+
+def test_a_record_by_another_node_than_its_epochs_primary_is_refused(tmp_path: Path) -> None:
+    log = with_rows(tmp_path / "log", 1)
+    foreign, _ = encode(rows(2), after=log.end, epoch=ONE, source=source_id(B))
+    offset = end_offset(log)
+    directory = copied(log.directory, "forged")
+    log.close()
+    path = only_file(directory)
+    message = refused(directory, path, path.read_bytes()[:offset] + foreign)
+    assert f"offset {offset}: a record is not by the primary of its epoch" in message
 
 
 def test_zeros_behind_the_end_are_no_damage(tmp_path: Path) -> None:
