@@ -303,6 +303,19 @@ Return(n) ==
     /\ Win(n)
     /\ UNCHANGED <<durs, disk, server, source, acted, promises, faults>>
 
+\* Rule 5(c). Who won the newest epoch and has not recorded its own D held all that counts under this
+\* one when it won, and nobody has acknowledged anything under it since.
+Inherit(n) ==
+    LET newest == IF On("heir-is-of-the-newest-epoch") THEN {epoch} ELSE 1..epoch IN
+    /\ ~held /\ epoch < EpochMax /\ leads[n] = 0
+    /\ D # Unknown
+    /\ D.epoch < epoch \/ ~On("heir-is-of-the-newest-epoch")
+    /\ IsSealed(n)
+    /\ \E e \in newest : winners[e] = [node |-> n, life |-> life[n]]
+    /\ ~cut[n] \/ ~On("return-needs-an-uncut-log")
+    /\ Win(n)
+    /\ UNCHANGED <<durs, disk, server, source, acted, promises, faults>>
+
 \* Rule 6.
 ClaimLossy(n) ==
     /\ ~held /\ epoch < EpochMax /\ leads[n] = 0
@@ -590,6 +603,7 @@ Step ==
         \/ Begin(n) \/ Follow(n)
         \/ Takes("RecordOwn") /\ (RecordOwn(n) \/ OpenDoors(n))
         \/ Takes("Return") /\ Return(n)
+        \/ Takes("Inherit") /\ Inherit(n)
         \/ Takes("Wipe") /\ Wipe(n)
         \/ Takes("Adopt") /\ Adopt(n)
         \/ Takes("Mark") /\ (Mark(n) \/ SendSwap(n) \/ EndChange(n) \/ Read(n))

@@ -22,7 +22,7 @@ INVARIANTS = {"failover": FAILOVER, "lease": LEASE, "lock": LOCK}
 PARTS = frozenset(
     {
         *("Adopt", "Clone", "Cut", "Exclude", "FollowLate", "LoseStore"),
-        *("Mark", "Offer", "RecordOwn", "Relax", "Return", "Wipe"),
+        *("Inherit", "Mark", "Offer", "RecordOwn", "Relax", "Return", "Wipe"),
     }
 )
 """Groups of actions of `failover` that a configuration may leave out."""
@@ -97,7 +97,7 @@ def soaked(bounds: Bounds, **larger: Value) -> Bounds:
 
 PASSES: dict[str, Bounds] = {
     "failover: sealing, claims, openings": soaked(
-        failover("Cut FollowLate RecordOwn Return", EpochMax=3), WriteMax=2, CrashMax=1
+        failover("Cut FollowLate Inherit RecordOwn Return", EpochMax=3), WriteMax=2, CrashMax=1
     ),
     "failover: the sync set changes": soaked(
         failover("Adopt Exclude FollowLate Mark", RecordMax=3, CrashMax=1),
@@ -107,7 +107,8 @@ PASSES: dict[str, Bounds] = {
         failover("Clone Exclude Mark Return Wipe", WipeMax=1, LifeMax=2), RecordMax=3
     ),
     "failover: a wiped disk, and openings": soaked(
-        failover("Clone RecordOwn Return Wipe", EpochMax=2, WipeMax=1, LifeMax=2), EpochMax=3
+        failover("Clone Inherit RecordOwn Return Wipe", EpochMax=2, WipeMax=1, LifeMax=2),
+        EpochMax=3,
     ),
     "failover: degraded, and back": soaked(
         failover("Exclude Mark Relax Return", MayDegrade=True, RecordMax=3), EpochMax=3
@@ -123,7 +124,7 @@ PASSES: dict[str, Bounds] = {
         failover("Cut Exclude Mark RecordOwn Return", Acks=2), EpochMax=3
     ),
     "failover: one replica": failover(
-        "Adopt Clone Cut Exclude FollowLate Mark RecordOwn Relax Return Wipe",
+        "Adopt Clone Cut Exclude FollowLate Inherit Mark RecordOwn Relax Return Wipe",
         Node="{a, b}",
         FirstMembers=frozenset({1}),
         EpochMax=3,
@@ -133,7 +134,7 @@ PASSES: dict[str, Bounds] = {
     ),
     "failover: a hand-over": soaked(failover("Cut Offer RecordOwn Return"), EpochMax=3),
     "failover: a restored store": soaked(
-        failover("LoseStore RecordOwn Return", EpochMax=2), EpochMax=3, RecordMax=3
+        failover("Inherit LoseStore RecordOwn Return", EpochMax=2), EpochMax=3, RecordMax=3
     ),
     "lease: renewals, ends, elections": soaked(
         lease(EntryMax=3, AskMax=2), EntryMax=4, TermMax=3, Ttl=3, Trust=3
@@ -172,6 +173,7 @@ VARIANTS: dict[str, tuple[str, Bounds]] = {
     # Rules 5 and 6: who may be promoted.
     "one-seal-more": (_LOST, failover("")),
     "lives-are-told-apart": (_LOST, failover("Wipe", WipeMax=1)),
+    "heir-is-of-the-newest-epoch": (_LOST, failover("Inherit RecordOwn", EpochMax=3)),
     "position-has-its-epoch": (
         _LOST,
         failover(

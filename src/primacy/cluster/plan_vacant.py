@@ -16,6 +16,7 @@ from primacy.engines.api import ServerState
 from primacy.model import ORIGIN, Epoch, NodeId, Revision
 from primacy.replication.durability import (
     Verdict,
+    is_heir,
     judge_lossy,
     judge_sealed,
     judge_unknown_record,
@@ -189,6 +190,20 @@ def _leaves_to_another_s(view: View, policy: Policy, own: SealNote, verdict: Ver
 
 
 def _judge(view: View, policy: Policy, own: SealNote, accepted: tuple[NodeId, ...]) -> Verdict:
+    verdict = _judge_by_seals(view, policy, own, accepted)
+    record = view.store.durability
+    if not verdict.is_allowed and record is not None and is_heir(record, own):
+        return Verdict(
+            is_allowed=True,
+            counted=(own.node,),
+            reason=f"{own.node} won epoch {view.store.epoch}, and nothing was acknowledged since",
+        )
+    return verdict
+
+
+def _judge_by_seals(
+    view: View, policy: Policy, own: SealNote, accepted: tuple[NodeId, ...]
+) -> Verdict:
     record = view.store.durability
     candidates = [
         note

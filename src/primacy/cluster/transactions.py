@@ -31,7 +31,7 @@ from primacy.cluster.actions import (
 from primacy.cluster.view import StoreView
 from primacy.coordination.api import Compare, Delete, LeaseId, Op, Put, Txn, absent, unchanged
 from primacy.engines.api import Observation
-from primacy.model import Epoch, Incarnation, NodeId, Revision
+from primacy.model import Epoch, Incarnation, Member, NodeId, Revision
 from primacy.replication.records import (
     BRANCHES_PREFIX,
     DECISIONS_KEPT,
@@ -90,7 +90,8 @@ def seal_note(node: NodeId, epoch: Epoch, seen: Observation) -> SealNote:
 def claim_txn(
     store: StoreView, claim: Claim, node: NodeId, incarnation: Incarnation, lease: LeaseId
 ) -> Txn:
-    """Raise the epoch and create the primary record, bound to the lease."""
+    """Raise the epoch and create the primary record, bound to the lease. D names the winner as its
+    heir until the winner records its own."""
     if claim.handover_mod:
         right: tuple[Compare, ...] = (
             unchanged(PRIMARY_KEY, store.primary_mod),
@@ -111,8 +112,16 @@ def claim_txn(
             Put(EPOCH_KEY, encoded(claim.epoch)),
             Put(PRIMARY_KEY, encoded(record), lease),
             Delete(HANDOVER_KEY),
+            *_heir(store, Member(node, incarnation)),
         ),
     )
+
+
+def _heir(store: StoreView, winner: Member) -> tuple[Op, ...]:
+    if store.durability is None:
+        return ()
+    named = msgspec.structs.replace(store.durability, heir=winner)
+    return (Put(DURABILITY_KEY, encoded(named)),)
 
 
 def branch_txn(store: StoreView, branch: BranchRecord) -> Txn:

@@ -188,6 +188,13 @@ def may_return(
     )
 
 
+def is_heir(record: DurabilityRecord, own: SealNote) -> bool:
+    """Rule 5(c): it won the newest epoch and could not record its own D. It held all that counts
+    under this one when it won; those whose seals were counted then acknowledge nothing under it any
+    more, so that nothing was added since."""
+    return record.heir == Member(own.node, own.incarnation) and not own.is_cut
+
+
 def shown(record: DurabilityRecord) -> str:
     """For people: `1 of {b, c}`."""
     names = ", ".join(each.node for each in record.members)

@@ -20,6 +20,8 @@ The first break stops the world. Every check costs as much as what changed.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from primacy.cluster.policy import Policy
 from primacy.consensus.invariants import RaftHistory
 from primacy.consensus.machine import Effect, Event
@@ -27,7 +29,7 @@ from primacy.consensus.raft.messages import Message
 from primacy.consensus.raft.node import Raft, State
 from primacy.coordination.api import Change, Put, Txn, WatchBatch
 from primacy.errors import InvariantBroken
-from primacy.model import Epoch, NodeId
+from primacy.model import Epoch, Member, NodeId
 from primacy.replication.records import (
     DURABILITY_KEY,
     HANDOVER_KEY,
@@ -196,10 +198,22 @@ class Invariants:
             self.fail("fenced-before-replaced", f"an answer of {node}, epoch {epoch}, passed late")
 
     def _on_durability(self, record: DurabilityRecord) -> None:
+        if record.heir is not None:
+            self._on_heir(record)
+            return
         if self.primary is None or self.primary.epoch != record.epoch:
             self.fail("one-primary-per-epoch", f"D of epoch {record.epoch} under {self.primary}")
         self.ledger.recorded(record)
         self.moments.has_come(Moment.RECORDED, record.primary.node)
+
+    def _on_heir(self, record: DurabilityRecord) -> None:
+        """A claim names its winner in D, and changes nothing else of it."""
+        primary, before = self.primary, self.ledger.durability.get(record.epoch)
+        is_winner = primary is not None and record.heir == Member(primary.node, primary.incarnation)
+        same = before is not None and replace(before, heir=record.heir) == record
+        if not is_winner or not same:
+            self.fail("one-primary-per-epoch", f"{record} under {primary}, behind {before}")
+        self.ledger.durability[record.epoch] = record
 
     # ---- watches
 

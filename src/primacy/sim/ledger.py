@@ -125,7 +125,7 @@ class Ledger:
         )
 
     def _is_found_without(self, node: NodeId) -> bool:
-        """By its primary's own disk, or by enough of its members'."""
+        """By its primary's own disk, or its heir's, or by enough of its members'."""
         if not self.durability:
             return True
         record = self.durability[max(self.durability)]
@@ -135,8 +135,9 @@ class Ledger:
             is_there = member.node != node and not files.is_absent
             return is_there and files.incarnation == member.incarnation
 
-        if stands(record.primary) and not self.engines[record.primary.node].files.is_cut:
-            return True
+        for holder in (record.primary, record.heir):
+            if holder and stands(holder) and not self.engines[holder.node].files.is_cut:
+                return True
         standing = sum(stands(member) for member in record.members)
         needed = seals_needed(len(record.members), record.acks)
         return record.is_lossy or (record.acks > 0 and standing >= needed)

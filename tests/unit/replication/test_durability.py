@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from primacy.model import Epoch, Incarnation, Member, NodeId, Position
 from primacy.replication.durability import (
+    is_heir,
     judge_lossy,
     judge_sealed,
     judge_unknown_record,
@@ -116,6 +117,16 @@ def test_the_recorded_primary_returns_unless_it_was_cut_or_wiped() -> None:
     assert not may_return(record, NodeId("p"), LIFE, is_cut=True).is_allowed
     assert not may_return(record, NodeId("p"), Incarnation("2"), is_cut=False).is_allowed
     assert not may_return(record, NodeId("a"), LIFE, is_cut=False).is_allowed
+
+
+def test_the_heir_is_the_winner_in_this_life_unless_it_was_cut() -> None:
+    record = msgspec.structs.replace(record_of([NodeId("a")], 1), heir=Member(NodeId("a"), LIFE))
+    own = seal(NodeId("a"), 5)
+    assert is_heir(record, own)
+    assert not is_heir(record, msgspec.structs.replace(own, is_cut=True))
+    assert not is_heir(record, msgspec.structs.replace(own, incarnation=Incarnation("2")))
+    assert not is_heir(record, seal(NodeId("b"), 5))
+    assert not is_heir(record_of([NodeId("a")], 1), own)
 
 
 def test_a_lossy_promotion_says_what_allowed_it_also_in_a_tie() -> None:
