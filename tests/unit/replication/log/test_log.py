@@ -337,6 +337,31 @@ def test_a_hold_outlives_a_restart_and_is_never_later_than_it_was(tmp_path: Path
         assert log.holds == {"c": 50}
 
 
+def test_a_hold_that_goes_back_or_goes_is_remembered_at_once(tmp_path: Path) -> None:
+    directory = tmp_path / "log"
+    with with_rows(directory, *range(9)) as log:
+        log.hold("c", 5)
+        log.hold("d", 5)
+        log.hold("c", 3)
+    with opened(directory) as log:
+        assert log.holds == {"c": 3, "d": 5}
+        log.release("d")
+    with opened(directory) as log:
+        assert log.holds == {"c": 3}
+
+
+def test_a_bound_inside_one_append_is_kept_from_memory_and_from_files(tmp_path: Path) -> None:
+    for cache_bytes in (0, 1 << 20):
+        with with_rows(tmp_path / str(cache_bytes), cache_bytes=cache_bytes) as log:
+            log.append(rows(*range(10)), epoch=ONE, source=A)
+            log.append(rows(1), epoch=ONE, source=A)
+            for after in range(11):
+                for until in range(after + 1, 12):
+                    data = log.read(after, bytes_max=1 << 20, until=until)
+                    indexes = [header.index for header, _ in decode(data)]
+                    assert indexes == list(range(after + 1, until + 1))
+
+
 def test_a_damaged_list_of_holds_is_refused(tmp_path: Path) -> None:
     directory = tmp_path / "log"
     with with_rows(directory, 1) as log:
