@@ -104,7 +104,7 @@ def test_lost_transactions_without_acknowledgements_are_counted_saved_and_shown(
     run(story())
 
 
-def test_what_somebody_wrote_on_a_replica_is_saved_told_and_taken_back() -> None:
+def test_what_somebody_wrote_on_a_replica_is_saved_told_and_undone() -> None:
     async def story() -> None:
         async with live_cluster() as live:
             epoch, replica = live.epoch, live.replicas[0]
@@ -116,7 +116,8 @@ def test_what_somebody_wrote_on_a_replica_is_saved_told_and_taken_back() -> None
             await live.healed()
             listed = json.loads(live.command("diverged", "list", "--json").stdout)["diverged"]
             assert [(each["is_errant"], each["count"]) for each in listed] == [(True, 1)]
-            assert listed[0]["ended"] == "rewound"
+            # Taken back row by row; or copied over, where the primary let it in too late for that.
+            assert listed[0]["ended"] in ("rewound", "cloned")
             assert "errant" in (Path(listed[0]["path"]).parent / "readable.sql").read_text()
             shown = live.command("status")
             assert "while it was a replica" in shown.stdout
