@@ -303,15 +303,14 @@ Return(n) ==
     /\ Win(n)
     /\ UNCHANGED <<durs, disk, server, source, acted, promises, faults>>
 
-\* Rule 5(c). Who won the newest epoch and has not recorded its own D held all that counts under this
-\* one when it won, and nobody has acknowledged anything under it since.
+\* Rule 5(c). Who won an epoch since D was recorded, and could not record its own, held all that counts
+\* under D when it won, and nobody has acknowledged anything since.
 Inherit(n) ==
-    LET newest == IF On("heir-is-of-the-newest-epoch") THEN {epoch} ELSE 1..epoch IN
+    LET since == IF On("heir-won-since-the-record") THEN (D.epoch + 1)..epoch ELSE 1..epoch IN
     /\ ~held /\ epoch < EpochMax /\ leads[n] = 0
     /\ D # Unknown
-    /\ D.epoch < epoch \/ ~On("heir-is-of-the-newest-epoch")
     /\ IsSealed(n)
-    /\ \E e \in newest : winners[e] = [node |-> n, life |-> life[n]]
+    /\ \E e \in since : winners[e] = [node |-> n, life |-> life[n]]
     /\ ~cut[n] \/ ~On("return-needs-an-uncut-log")
     /\ Win(n)
     /\ UNCHANGED <<durs, disk, server, source, acted, promises, faults>>

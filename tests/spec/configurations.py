@@ -173,7 +173,7 @@ VARIANTS: dict[str, tuple[str, Bounds]] = {
     # Rules 5 and 6: who may be promoted.
     "one-seal-more": (_LOST, failover("")),
     "lives-are-told-apart": (_LOST, failover("Wipe", WipeMax=1)),
-    "heir-is-of-the-newest-epoch": (_LOST, failover("Inherit RecordOwn", EpochMax=3)),
+    "heir-won-since-the-record": (_LOST, failover("Inherit RecordOwn", EpochMax=3)),
     "position-has-its-epoch": (
         _LOST,
         failover(

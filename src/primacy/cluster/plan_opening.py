@@ -43,6 +43,9 @@ def plan_opening(view: View, policy: Policy) -> Plan:
         return lacking
     if view.engine.is_disk_full:
         return act(GiveUp(epoch=record.epoch, reason=f"{DISK_FULL}: it cannot open an epoch"))
+    if view.engine.needs_salvage and view.is_salvage_hopeless:
+        reason = "what its relay log holds cannot be applied: it cannot open"
+        return act(GiveUp(epoch=record.epoch, reason=reason))
     if view.engine.needs_salvage:
         return act(Salvage(reason="received data that only the relay log holds comes first"))
     if view.is_applier_broken and view.error_for_s >= BROKEN_AFTER_S:

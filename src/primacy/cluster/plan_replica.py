@@ -43,9 +43,6 @@ from primacy.replication.records import PrimaryRecord
 ERROR_CONFIRMED_AFTER_S = 1.0
 """An applier that shows an error for this long is broken: a first sample may be an old one."""
 
-HOPELESS_SALVAGES = 3
-"""A relay log that cannot be applied so often is of no use: its rows meet others in the tables."""
-
 
 def plan_replica(view: View, policy: Policy) -> Plan:
     record = view.store.primary
@@ -114,7 +111,7 @@ def _unless_paused(view: View, step: Plan) -> Plan:
 
 
 def _salvage(view: View, policy: Policy, record: PrimaryRecord) -> Plan:
-    if view.failures.get(Salvage.__name__, 0) >= HOPELESS_SALVAGES and is_spare(view, record):
+    if view.is_salvage_hopeless and is_spare(view, record):
         return plan_clone(view, policy, record, "what its relay log holds cannot be applied")
     return act(Salvage(reason="received data that only the relay log holds comes first"))
 

@@ -39,7 +39,7 @@ def plan_vacant(view: View, policy: Policy) -> Plan:
         return wait("no data here yet, and no primary to clone from")
     if record.primary.node == view.node:
         returning = may_return(record, view.node, view.incarnation, is_cut=view.engine.is_cut)
-        if returning.is_allowed:
+        if returning.is_allowed and not view.is_salvage_hopeless:
             return _return(view, policy, record, returning)
     return _seal_or_claim(view, policy, Epoch(view.store.epoch + 1))
 
@@ -196,7 +196,7 @@ def _judge(view: View, policy: Policy, own: SealNote, accepted: tuple[NodeId, ..
         return Verdict(
             is_allowed=True,
             counted=(own.node,),
-            reason=f"{own.node} won epoch {view.store.epoch}, and nothing was acknowledged since",
+            reason=f"{own.node} won an epoch since the record, and nothing was acknowledged since",
         )
     return verdict
 

@@ -90,8 +90,8 @@ def seal_note(node: NodeId, epoch: Epoch, seen: Observation) -> SealNote:
 def claim_txn(
     store: StoreView, claim: Claim, node: NodeId, incarnation: Incarnation, lease: LeaseId
 ) -> Txn:
-    """Raise the epoch and create the primary record, bound to the lease. D names the winner as its
-    heir until the winner records its own."""
+    """Raise the epoch and create the primary record, bound to the lease. D names the winner among
+    its heirs until one of them records its own."""
     if claim.handover_mod:
         right: tuple[Compare, ...] = (
             unchanged(PRIMARY_KEY, store.primary_mod),
@@ -120,7 +120,8 @@ def claim_txn(
 def _heir(store: StoreView, winner: Member) -> tuple[Op, ...]:
     if store.durability is None:
         return ()
-    named = msgspec.structs.replace(store.durability, heir=winner)
+    others = (each for each in store.durability.heirs if each.node != winner.node)
+    named = msgspec.structs.replace(store.durability, heirs=(*others, winner))
     return (Put(DURABILITY_KEY, encoded(named)),)
 
 

@@ -7,6 +7,7 @@ this process. Ages are seconds on this node's monotonic clock, never differences
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from primacy.cluster.actions import Salvage
 from primacy.cluster.policy import Policy
 from primacy.engines.api import Diverged, Observation
 from primacy.model import Epoch, Incarnation, NodeId, Revision
@@ -27,6 +28,7 @@ from primacy.replication.records import (
 
 DISK_FULL = "the disk of this node is full"
 """In reasons: the first thing that whoever is on call wants to read."""
+HOPELESS_SALVAGES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +161,11 @@ class View:
         """It has received what it can never apply, as things are."""
         engine = self.engine
         return engine.replication.error is not None and engine.applied < engine.received
+
+    @property
+    def is_salvage_hopeless(self) -> bool:
+        """A relay log that cannot be applied so often is of no use: its rows meet others."""
+        return self.failures.get(Salvage.__name__, 0) >= HOPELESS_SALVAGES
 
     @property
     def status(self) -> NodeStatus | None:

@@ -189,10 +189,10 @@ def may_return(
 
 
 def is_heir(record: DurabilityRecord, own: SealNote) -> bool:
-    """Rule 5(c): it won the newest epoch and could not record its own D. It held all that counts
+    """Rule 5(c): it won an epoch since and could not record its own D. It held all that counts
     under this one when it won; those whose seals were counted then acknowledge nothing under it any
     more, so that nothing was added since."""
-    return record.heir == Member(own.node, own.incarnation) and not own.is_cut
+    return Member(own.node, own.incarnation) in record.heirs and not own.is_cut
 
 
 def shown(record: DurabilityRecord) -> str:

@@ -74,9 +74,9 @@ class DurabilityRecord(msgspec.Struct, frozen=True, kw_only=True):
     """acks = 0 by policy: a failover may lose, and counts what it lost."""
     is_degraded: bool = False
     """acks = 0 because no member answered; the policy asks for more."""
-    heir: Member | None = None
-    """Who won the newest epoch and has not recorded its own D yet. It held all that counts under
-    this one when it won, and nobody has acknowledged anything since."""
+    heirs: tuple[Member, ...] = ()
+    """Who won an epoch since and could not record its own D. Each held all that counts under this
+    one when it won, and nobody has acknowledged anything since."""
 
     def names(self, node: NodeId, incarnation: Incarnation | None) -> bool:
         """Whether this very life of the node is in the sync set."""

@@ -119,9 +119,10 @@ class ModelEngine(ModelServer):
         await self.kill()
 
     async def kill(self) -> None:
-        await self._pass(POLL_S)
+        """The signal is there at once, for a paused server too: none of them runs on meanwhile."""
         self.crash()
         self._see_off_guard()
+        await self._pass(POLL_S)
 
     async def forget_old_data(self) -> None:
         await self._pass(NOTE_S)

@@ -198,7 +198,7 @@ class Invariants:
             self.fail("fenced-before-replaced", f"an answer of {node}, epoch {epoch}, passed late")
 
     def _on_durability(self, record: DurabilityRecord) -> None:
-        if record.heir is not None:
+        if record.heirs:
             self._on_heir(record)
             return
         if self.primary is None or self.primary.epoch != record.epoch:
@@ -209,8 +209,10 @@ class Invariants:
     def _on_heir(self, record: DurabilityRecord) -> None:
         """A claim names its winner in D, and changes nothing else of it."""
         primary, before = self.primary, self.ledger.durability.get(record.epoch)
-        is_winner = primary is not None and record.heir == Member(primary.node, primary.incarnation)
-        same = before is not None and replace(before, heir=record.heir) == record
+        is_winner = primary is not None and record.heirs[-1] == Member(
+            primary.node, primary.incarnation
+        )
+        same = before is not None and replace(before, heirs=record.heirs) == record
         if not is_winner or not same:
             self.fail("one-primary-per-epoch", f"{record} under {primary}, behind {before}")
         self.ledger.durability[record.epoch] = record

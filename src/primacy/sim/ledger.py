@@ -135,8 +135,8 @@ class Ledger:
             is_there = member.node != node and not files.is_absent
             return is_there and files.incarnation == member.incarnation
 
-        for holder in (record.primary, record.heir):
-            if holder and stands(holder) and not self.engines[holder.node].files.is_cut:
+        for holder in (record.primary, *record.heirs):
+            if stands(holder) and not self.engines[holder.node].files.is_cut:
                 return True
         standing = sum(stands(member) for member in record.members)
         needed = seals_needed(len(record.members), record.acks)

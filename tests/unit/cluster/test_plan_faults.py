@@ -23,8 +23,7 @@ from tests.unit.cluster.situations import (
 from primacy.cluster import actions as do
 from primacy.cluster.plan import plan
 from primacy.cluster.plan_rejoin import HOPELESS_STARTS
-from primacy.cluster.plan_replica import HOPELESS_SALVAGES
-from primacy.cluster.view import LeaseView, PageView, View
+from primacy.cluster.view import HOPELESS_SALVAGES, LeaseView, PageView, View
 from primacy.engines.api import Diverged, ServerState
 from primacy.model import NodeId, Position
 from primacy.replication.records import BranchRecord, DurabilityRecord

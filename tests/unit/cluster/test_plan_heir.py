@@ -24,7 +24,7 @@ from primacy.model import Epoch, Member, Position, Revision
 from primacy.replication.records import DURABILITY_KEY, DurabilityRecord, decoded
 
 E3 = Epoch(3)
-OF_B = msgspec.structs.replace(durability(), heir=Member(B, INC[B]))
+OF_B = msgspec.structs.replace(durability(), heirs=(Member(B, INC[B]),))
 """D of epoch 1; B won epoch 2, and C has been copied from it since: another life than D names."""
 
 

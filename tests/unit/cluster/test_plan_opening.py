@@ -5,7 +5,7 @@ from dataclasses import replace
 from primacy.cluster import actions as do
 from primacy.cluster.plan import plan
 from primacy.cluster.policy import Policy
-from primacy.cluster.view import LeaseView, PageView, StoreView, View
+from primacy.cluster.view import HOPELESS_SALVAGES, LeaseView, PageView, StoreView, View
 from primacy.engines.api import Diverged, Observation, Replication, Sending, ServerState
 from primacy.model import Epoch, Incarnation, Member, NodeId, Position, Revision
 from primacy.replication.records import (
@@ -152,3 +152,12 @@ def test_a_winner_that_cannot_apply_what_it_received_gives_the_record_up() -> No
     assert isinstance(plan(replace(base, engine=broken), POLICY).action, do.Drain)
     step = plan(replace(base, engine=broken, error_for_s=2.0), POLICY)
     assert isinstance(step.action, do.GiveUp), step.reason
+
+
+def test_a_winner_whose_relay_log_cannot_be_replayed_leaves_the_lead_to_an_heir() -> None:
+    """Found by seed 126: the recorded primary had followed a winner, and its applier had broken."""
+    base = opening(told=follower(B, E1), untold=follower(C, E1), excluded=frozenset())
+    stuck = replace(base, engine=replace(base.engine, needs_salvage=True))
+    for failures, action in ((HOPELESS_SALVAGES - 1, do.Salvage), (HOPELESS_SALVAGES, do.GiveUp)):
+        step = plan(replace(stuck, failures={"Salvage": failures}), POLICY)
+        assert isinstance(step.action, action), step.reason

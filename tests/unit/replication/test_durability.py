@@ -120,7 +120,9 @@ def test_the_recorded_primary_returns_unless_it_was_cut_or_wiped() -> None:
 
 
 def test_the_heir_is_the_winner_in_this_life_unless_it_was_cut() -> None:
-    record = msgspec.structs.replace(record_of([NodeId("a")], 1), heir=Member(NodeId("a"), LIFE))
+    record = msgspec.structs.replace(
+        record_of([NodeId("a")], 1), heirs=(Member(NodeId("a"), LIFE),)
+    )
     own = seal(NodeId("a"), 5)
     assert is_heir(record, own)
     assert not is_heir(record, msgspec.structs.replace(own, is_cut=True))
