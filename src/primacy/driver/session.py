@@ -72,6 +72,8 @@ class Session:
         self.core = Core(target, now_s=now_s, nonce=nonce)
         self.isolation_level = checked_level(isolation_level)
         self.total_changes = 0
+        self._last_rowid = 0
+        """Of the last row that this connection inserted: an upsert that only updates leaves it."""
         self._open: weakref.ref[Results] | None = None
         """Whose rows the server still holds. It holds them for one cursor of a connection."""
 
@@ -92,7 +94,7 @@ class Session:
             results.rowcount = done.rows_affected
             self.total_changes += max(0, done.rows_affected)
         if word in ("INSERT", "REPLACE"):
-            results.lastrowid = done.last_rowid
+            results.lastrowid = self._last_rowid
 
     def execute_many(
         self, results: Results, sql: str, given: Iterable[Given], *, key: str = ""
@@ -193,7 +195,9 @@ class Session:
         ):
             begin = Access.WRITE
         asked = Asked(statements=[Statement(sql, rows)], begin=begin, is_read=is_read, key=key)
-        return (yield from self.core.run(asked))
+        done = yield from self.core.run(asked)
+        self._last_rowid = done.last_rowid or self._last_rowid
+        return done
 
     def _obey(self, control: Control) -> Steps[None]:
         match control:
