@@ -308,7 +308,7 @@ Return(n) ==
 Inherit(n) ==
     LET since == IF On("heir-won-since-the-record") THEN (D.epoch + 1)..epoch ELSE 1..epoch IN
     /\ ~held /\ epoch < EpochMax /\ leads[n] = 0
-    /\ D # Unknown
+    /\ D.acks > 0
     /\ IsSealed(n)
     /\ \E e \in since : winners[e] = [node |-> n, life |-> life[n]]
     /\ ~cut[n] \/ ~On("return-needs-an-uncut-log")

@@ -90,8 +90,8 @@ def seal_note(node: NodeId, epoch: Epoch, seen: Observation) -> SealNote:
 def claim_txn(
     store: StoreView, claim: Claim, node: NodeId, incarnation: Incarnation, lease: LeaseId
 ) -> Txn:
-    """Raise the epoch and create the primary record, bound to the lease. D names the winner among
-    its heirs until one of them records its own."""
+    """Raise the epoch and create the primary record, bound to the lease. D names a winner that
+    lost nothing among its heirs, until one of them records its own."""
     if claim.handover_mod:
         right: tuple[Compare, ...] = (
             unchanged(PRIMARY_KEY, store.primary_mod),
@@ -112,13 +112,15 @@ def claim_txn(
             Put(EPOCH_KEY, encoded(claim.epoch)),
             Put(PRIMARY_KEY, encoded(record), lease),
             Delete(HANDOVER_KEY),
-            *_heir(store, Member(node, incarnation)),
+            *_heir(store, claim, Member(node, incarnation)),
         ),
     )
 
 
-def _heir(store: StoreView, winner: Member) -> tuple[Op, ...]:
-    if store.durability is None:
+def _heir(store: StoreView, claim: Claim, winner: Member) -> tuple[Op, ...]:
+    """A winner that a person, or the policy, let pass by a loss does not hold all: whoever does may
+    still come back before it opens."""
+    if store.durability is None or store.durability.acks == 0 or claim.accepted_loss:
         return ()
     others = (each for each in store.durability.heirs if each.node != winner.node)
     named = msgspec.structs.replace(store.durability, heirs=(*others, winner))

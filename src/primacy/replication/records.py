@@ -75,8 +75,8 @@ class DurabilityRecord(msgspec.Struct, frozen=True, kw_only=True):
     is_degraded: bool = False
     """acks = 0 because no member answered; the policy asks for more."""
     heirs: tuple[Member, ...] = ()
-    """Who won an epoch since and could not record its own D. Each held all that counts under this
-    one when it won, and nobody has acknowledged anything since."""
+    """Who won an epoch since without a loss, and could not record its own D. Each held all that
+    counts under this one when it won, and nobody has acknowledged anything since."""
 
     def names(self, node: NodeId, incarnation: Incarnation | None) -> bool:
         """Whether this very life of the node is in the sync set."""

@@ -65,8 +65,17 @@ def test_a_claim_names_its_winner_as_heir_and_changes_nothing_else_of_the_record
     txn = claim_txn(view.store, claim, B, INC[B], LeaseId(3))
     put = next(op for op in txn.then if isinstance(op, Put) and op.key == DURABILITY_KEY)
     assert decoded(DurabilityRecord, put.value) == OF_B
-    first = claim_txn(replace(view.store, durability=None), claim, B, INC[B], LeaseId(3))
-    assert not any(isinstance(op, Put) and op.key == DURABILITY_KEY for op in first.then)
+
+
+def test_no_heir_is_named_without_a_record_nor_by_a_claim_that_may_lose() -> None:
+    """Whoever was given up may be back, with more, before this winner opens."""
+    view = vacant(B, durability=durability())
+    claim = do.Claim(epoch=E2, kind="failover", reason="")
+    accepting = replace(claim, accepted_loss=(C,))
+    lossy = msgspec.structs.replace(durability(), acks=0, members=(), is_lossy=True)
+    for record, made in ((None, claim), (lossy, claim), (durability(), accepting)):
+        txn = claim_txn(replace(view.store, durability=record), made, B, INC[B], LeaseId(3))
+        assert not any(isinstance(op, Put) and op.key == DURABILITY_KEY for op in txn.then)
 
 
 def test_one_that_is_behind_its_own_seal_does_not_come_by_a_shorter_log() -> None:
