@@ -21,7 +21,6 @@ from typing import Self
 import msgspec
 
 import primacy
-from primacy.clock import Clock
 from primacy.engines.guardchild import GuardSpec, StartRefused, read_spec
 from primacy.engines.guardclient import ANSWER_BYTES_MAX, Client, Standing, obeyed
 from primacy.errors import Conflict, OutcomeUnknown, Rejected, Unavailable
@@ -81,7 +80,6 @@ class Guarded:
         database: Watched,
         client: Client,
         page_path: Path,
-        clock: Clock,
     ) -> None:
         """Use `start_guard` or `attach`, within the event loop that is to hear of the exits."""
         self.guard = guard
@@ -90,9 +88,6 @@ class Guarded:
         self.exited = asyncio.Event()
         """Set at once when the guard or the database has exited."""
         self.exit_reason = ""
-        self.confirmed_at_s: float | None = None
-        """On `clock.now_s`: when the last confirmed arm or extension was *sent*."""
-        self._clock = clock
         self._client = client
         self._burial = asyncio.Lock()
         self._is_gone = False
@@ -123,17 +118,12 @@ class Guarded:
     # -- the deadline
 
     async def arm(self, epoch: Epoch, deadline_s: float) -> Standing:
-        """closed -> armed. `deadline_s` is on `clock.boottime_s`."""
-        return await obeyed(self._send_deadline("arm", epoch, deadline_s))
+        """closed -> armed. `deadline_s` is on CLOCK_BOOTTIME."""
+        return await self._request("arm", epoch=epoch, deadline_ns=int(deadline_s * 1e9))
 
     async def extend(self, epoch: Epoch, deadline_s: float) -> Standing:
         """Raise the deadline of an armed or open epoch; a lower one changes nothing."""
-        return await obeyed(self._send_deadline("extend", epoch, deadline_s))
-
-    def send_extension(self, epoch: Epoch, deadline_s: float) -> "asyncio.Future[Standing]":
-        """As `extend`, sent when this returns. Nobody need await the answer: `confirmed_at_s`
-        moves when it comes. A refusal is an answer that is not `ok`."""
-        return self._send_deadline("extend", epoch, deadline_s)
+        return await self._request("extend", epoch=epoch, deadline_ns=int(deadline_s * 1e9))
 
     async def open(self, epoch: Epoch) -> Standing:
         """armed -> open, at most once for each epoch."""
@@ -189,22 +179,8 @@ class Guarded:
 
     # -- inside
 
-    def _send_deadline(
-        self, operation: str, epoch: Epoch, deadline_s: float
-    ) -> "asyncio.Future[Standing]":
-        sent_at_s = self._clock.now_s()
-        answer = self._client.send(
-            operation, {"epoch": epoch, "deadline_ns": int(deadline_s * 1e9)}
-        )
-        answer.add_done_callback(functools.partial(self._confirmed, sent_at_s))
-        return answer
-
     async def _request(self, operation: str, **fields: int) -> Standing:
         return await obeyed(self._client.send(operation, fields))
-
-    def _confirmed(self, sent_at_s: float, answer: "asyncio.Future[Standing]") -> None:
-        if not answer.cancelled() and answer.exception() is None and answer.result().ok:
-            self.confirmed_at_s = max(sent_at_s, self.confirmed_at_s or 0.0)
 
     def _heard(self, reason: str, exit_future: "asyncio.Future[None]") -> None:
         if not exit_future.cancelled():
@@ -212,7 +188,7 @@ class Guarded:
             self.exited.set()
 
 
-async def start_guard(spec: GuardSpec, clock: Clock, *, launcher: Path | None = None) -> Guarded:
+async def start_guard(spec: GuardSpec, *, launcher: Path | None = None) -> Guarded:
     """Start a guard with its database, detached from this process, and say hello. By the
     `launcher` at that socket, it is not even in this process's control group.
 
@@ -227,7 +203,7 @@ async def start_guard(spec: GuardSpec, clock: Clock, *, launcher: Path | None = 
     try:
         standing = await _first_answer(reader)
         database_name = standing.database
-        return await _say_hello(guard, spec, clock)
+        return await _say_hello(guard, spec)
     except BaseException:
         guard.kill()
         await asyncio.shield(guard.exited())
@@ -238,7 +214,7 @@ async def start_guard(spec: GuardSpec, clock: Clock, *, launcher: Path | None = 
         raise
 
 
-async def attach(state_dir: Path, clock: Clock) -> Guarded | None:
+async def attach(state_dir: Path) -> Guarded | None:
     """Take over the guard that an earlier agent left: its hello drops that agent.
 
     None: no guard lives; its page is closed and no process of its database is left.
@@ -251,7 +227,7 @@ async def attach(state_dir: Path, clock: Clock) -> Guarded | None:
         await _clear(spec)
         return None
     try:
-        return await _say_hello(guard, spec, clock)
+        return await _say_hello(guard, spec)
     except (OutcomeUnknown, Unavailable):
         if not await _leaves(guard):
             guard.close()
@@ -274,7 +250,7 @@ async def _leaves(guard: Watched) -> bool:
     return True
 
 
-async def _say_hello(guard: Watched, spec: GuardSpec, clock: Clock) -> Guarded:
+async def _say_hello(guard: Watched, spec: GuardSpec) -> Guarded:
     client = await Client.connect(spec.socket_path)
     try:
         standing = await obeyed(client.send("hello", {"pid": os.getpid()}))
@@ -287,9 +263,7 @@ async def _say_hello(guard: Watched, spec: GuardSpec, clock: Clock) -> Guarded:
     except BaseException:
         client.close()
         raise
-    return Guarded(
-        guard=guard, database=database, client=client, page_path=spec.page_path, clock=clock
-    )
+    return Guarded(guard=guard, database=database, client=client, page_path=spec.page_path)
 
 
 async def see_off(leader: ProcessName) -> None:

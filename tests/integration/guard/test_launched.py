@@ -6,7 +6,6 @@ import pytest
 from tests.integration.guard.test_guarding import in_s, run
 from tests.integration.runtime.test_launcher import launcher
 
-from primacy.clock import SystemClock
 from primacy.engines.guardchild import GuardSpec
 from primacy.engines.guarding import attach, start_guard
 from primacy.errors import Rejected
@@ -15,7 +14,6 @@ from primacy.runtime.page import PageReader, PageState
 from primacy.runtime.processes import children, family
 
 pytestmark = pytest.mark.integration
-CLOCK = SystemClock()
 
 
 def test_it_is_a_child_of_the_launcher_and_obeys_the_agent(
@@ -24,11 +22,11 @@ def test_it_is_a_child_of_the_launcher_and_obeys_the_agent(
     path = tmp_path / "launcher.sock"
 
     async def scenario(launcher_pid: int) -> None:
-        guarded = await start_guard(stubborn_spec, CLOCK, launcher=path)
+        guarded = await start_guard(stubborn_spec, launcher=path)
         assert guarded.guard.name in children(launcher_pid)
         await guarded.arm(Epoch(1), in_s(60))
         guarded.detach()  # The agent's unit is stopped,
-        again = await attach(stubborn_spec.status_path.parent, CLOCK)  # and started.
+        again = await attach(stubborn_spec.status_path.parent)  # and started.
         assert again is not None
         assert (await again.status()).state == "armed"
         await again.kill()
@@ -45,7 +43,7 @@ def test_the_end_of_the_launcher_s_unit_closes_the_page_and_ends_the_database(
     path = tmp_path / "launcher.sock"
 
     async def scenario() -> None:
-        guarded = await start_guard(stubborn_spec, CLOCK, launcher=path)
+        guarded = await start_guard(stubborn_spec, launcher=path)
         await guarded.arm(Epoch(1), in_s(60))
         await guarded.open(Epoch(1))
         process.terminate()
@@ -72,7 +70,7 @@ def test_a_guard_that_cannot_start_says_so_through_the_launcher(
 
     async def scenario() -> None:
         with pytest.raises(Rejected, match="cannot execute"):
-            await start_guard(spec, CLOCK, launcher=path)
+            await start_guard(spec, launcher=path)
 
     with launcher(path):
         run(scenario())

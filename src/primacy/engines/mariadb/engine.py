@@ -63,7 +63,7 @@ class MariaDbEngine:
         self._directory = Directory(settings)
         self._notes = NoteFile(settings.layout.notes)
         self._server = LocalServer(settings, clock)
-        self._process = ServerProcess(settings, clock, unix_user=self._directory.unix_user)
+        self._process = ServerProcess(settings, unix_user=self._directory.unix_user)
         self._receiver = Receiver(settings, self._server, self._process, events)
         self._follower = Follower(settings, self._server, self._receiver)
         self._source = Source(settings, self._server)

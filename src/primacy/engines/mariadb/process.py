@@ -9,7 +9,6 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from primacy.clock import Clock
 from primacy.engines.guarding import Guarded, attach, guard_spec, start_guard
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.errors import Conflict, Rejected
@@ -23,9 +22,8 @@ SEARCH_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 class ServerProcess:
     """The server under its guard. Used from one event loop."""
 
-    def __init__(self, settings: MariaDbSettings, clock: Clock, *, unix_user: str | None) -> None:
+    def __init__(self, settings: MariaDbSettings, *, unix_user: str | None) -> None:
         self._settings = settings
-        self._clock = clock
         self._unix_user = unix_user
         self._guarded: Guarded | None = None
 
@@ -38,7 +36,7 @@ class ServerProcess:
         """Take over what an earlier agent left; False where nothing runs."""
         if not self.is_alive():
             await self._bury()
-            self._guarded = await attach(self._settings.layout.guard, self._clock)
+            self._guarded = await attach(self._settings.layout.guard)
         return self._guarded is not None
 
     async def start(self, argv: Sequence[str]) -> None:
@@ -55,7 +53,7 @@ class ServerProcess:
             user=self._unix_user,
             environment={"PATH": SEARCH_PATH, "LC_ALL": "C.UTF-8"},
         )
-        self._guarded = await start_guard(spec, self._clock, launcher=self._settings.launcher)
+        self._guarded = await start_guard(spec, launcher=self._settings.launcher)
 
     def is_alive(self) -> bool:
         """Neither the guard nor the server has been heard to exit."""
