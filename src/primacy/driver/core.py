@@ -8,6 +8,7 @@ What a lost answer means:
     the first request of a transaction                        the same: nothing was committed
     a later request of a transaction                          Unavailable: run it from its beginning
     COMMIT, or a write of its own without a key               OutcomeUnknown
+    a call with a key, and no other answer comes in time      OutcomeUnknown: the same key again
 
 Promises  Nothing that could take effect twice is sent twice.
 """
@@ -97,36 +98,16 @@ class Core:
         yield from self._drop()
 
     def run(self, asked: Asked) -> Steps[Done]:
-        self._check_open()
-        deadline_s = self._now_s() + self.target.timeout_s
-        is_first = not self.is_in_transaction
-        is_safe = is_first and (asked.is_read or asked.begin is not Access.NONE or bool(asked.key))
-        while True:
-            try:
-                line = yield from self._connected(deadline_s)
-                answer = yield from self._asked(line, self._request(asked, deadline_s), deadline_s)
-            except Lost as lost:
-                yield from self._drop()
-                if not is_first:
-                    raise _transaction_lost(lost) from lost
-                if not (is_safe or isinstance(lost, NotSent)):
-                    raise OutcomeUnknown(f"the answer was lost: {lost}", hint=READ_FIRST) from lost
-                if self._now_s() + RETRY_PAUSE_S >= deadline_s:
-                    raise _in_vain(lost, asked) from lost
-                yield Pause(RETRY_PAUSE_S)
-                continue
-            if isinstance(answer, Done):
-                return answer
-            is_elsewhere = (
-                answer.branch is Branch.NOT_PRIMARY
-                and is_first
-                and self.target.wanted is Wanted.PRIMARY
-            )
-            if not is_elsewhere or self._now_s() + RETRY_PAUSE_S >= deadline_s:
-                raise raised_by(answer)
-            self._leader = answer.leader
-            yield from self._drop()
-            yield Pause(RETRY_PAUSE_S)
+        lost: list[Lost] = []
+        try:
+            return (yield from self._run(asked, lost))
+        except Unavailable as error:
+            if not (asked.key and lost):
+                raise
+            raise OutcomeUnknown(
+                f"the answer was lost: {lost[-1]}; then: {error.what}",
+                hint="Send it again with the same key.",
+            ) from error
 
     def end(self, *, is_commit: bool) -> Steps[Done | None]:
         """None: no transaction was open."""
@@ -190,6 +171,43 @@ class Core:
         )
 
     # ---- inside ----------------------------------------------------------------------------
+
+    def _run(self, asked: Asked, sent_in_vain: list[Lost]) -> Steps[Done]:
+        """`sent_in_vain` hears of each answer that was lost."""
+        self._check_open()
+        deadline_s = self._now_s() + self.target.timeout_s
+        is_first = not self.is_in_transaction
+        is_safe = is_first and (asked.is_read or asked.begin is not Access.NONE or bool(asked.key))
+        while True:
+            try:
+                line = yield from self._connected(deadline_s)
+                answer = yield from self._asked(line, self._request(asked, deadline_s), deadline_s)
+            except Lost as lost:
+                yield from self._drop()
+                if not is_first:
+                    raise _transaction_lost(lost) from lost
+                if not (is_safe or isinstance(lost, NotSent)):
+                    raise OutcomeUnknown(f"the answer was lost: {lost}", hint=READ_FIRST) from lost
+                if not isinstance(lost, NotSent):
+                    sent_in_vain.append(lost)
+                if self._now_s() + RETRY_PAUSE_S >= deadline_s:
+                    raise Unavailable(
+                        f"no answer came in time: {lost}", hint="Send it again."
+                    ) from lost
+                yield Pause(RETRY_PAUSE_S)
+                continue
+            if isinstance(answer, Done):
+                return answer
+            is_elsewhere = (
+                answer.branch is Branch.NOT_PRIMARY
+                and is_first
+                and self.target.wanted is Wanted.PRIMARY
+            )
+            if not is_elsewhere or self._now_s() + RETRY_PAUSE_S >= deadline_s:
+                raise raised_by(answer)
+            self._leader = answer.leader
+            yield from self._drop()
+            yield Pause(RETRY_PAUSE_S)
 
     def _request(self, asked: Asked, deadline_s: float) -> Run:
         run = Run(
@@ -262,11 +280,3 @@ def _transaction_lost(lost: Lost) -> Unavailable:
 
 def _rows_lost(why: str) -> Unavailable:
     return Unavailable(f"the rest of the rows cannot be read: {why}", hint="Run the query again.")
-
-
-def _in_vain(lost: Lost, asked: Asked) -> OutcomeUnknown | Unavailable:
-    if asked.key:
-        return OutcomeUnknown(
-            f"no answer came in time: {lost}", hint="Send it again with the same key."
-        )
-    return Unavailable(f"no answer came in time: {lost}", hint="Send it again.")

@@ -136,6 +136,27 @@ def test_silence_until_the_deadline_ends_a_read_and_leaves_a_write_in_doubt() ->
         execute(world, session, key=KEY)
 
 
+def test_a_call_with_a_key_that_was_sent_is_in_doubt_whatever_comes_after_it() -> None:
+    def busy(message: FromClient) -> list[FromServer]:
+        assert isinstance(message, Run)
+        return [Failure(message.number, Branch.UNAVAILABLE, "the doors are closed", "")]
+
+    def vanished(message: FromClient) -> list[FromServer]:
+        a.is_up = False
+        raise Gone
+
+    a = Server("a", answers=[Gone, busy, busy, Gone, busy, vanished])
+    session = (world := World(a)).session()
+    with pytest.raises(OutcomeUnknown, match=r"doors are closed.*the same key"):
+        execute(world, session, key=KEY)
+    with pytest.raises(Unavailable, match="doors are closed"):  # Never sent in vain: not applied.
+        execute(world, session, key=KEY)
+    with pytest.raises(Unavailable, match="doors are closed"):
+        execute(world, session, "SELECT 1")
+    with pytest.raises(OutcomeUnknown, match=r"no primary was found in time.*the same key"):
+        execute(world, session, key=KEY)
+
+
 def test_a_connection_that_died_while_idle_costs_nothing() -> None:
     a = Server("a")
     world = World(a)
