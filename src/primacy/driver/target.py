@@ -47,7 +47,10 @@ class Target:
 
 def target_of(url: str, **options: object) -> Target:
     """`InterfaceError` names what is wrong. An option counts more than the URL's."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # Its words would show the password.
+        raise _bad(f"{_shown(url)} is not a URL") from None
     if parts.scheme != SCHEME or not parts.netloc:
         raise _bad(f"{_shown(url)} is not a URL of {SCHEME}://")
     login, _, places = parts.netloc.rpartition("@")

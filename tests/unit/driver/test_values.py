@@ -36,6 +36,7 @@ def test_an_option_counts_more_than_the_url() -> None:
 BAD_URLS = {
     "mysql://a/": "not a URL of primacy://",
     "primacy:///db": "not a URL",
+    "primacy://[::1/db": "not a URL",
     "primacy://a:x/": "not HOST or HOST:PORT",
     "primacy://a:70000/": "not HOST or HOST:PORT",
     "primacy://,/": "between 1 and 32 hosts",
@@ -53,9 +54,10 @@ def test_a_wrong_url_is_refused_in_words(url: str, what: str) -> None:
         target_of(url)
 
 
-def test_a_wrong_url_does_not_show_its_password() -> None:
+@pytest.mark.parametrize("url", ["mysql://app:secret@a/", "primacy://app:secret[@a/"])
+def test_a_wrong_url_does_not_show_its_password(url: str) -> None:
     with pytest.raises(InterfaceError) as caught:
-        target_of("mysql://app:secret@a/")
+        target_of(url)
     assert "secret" not in str(caught.value)
 
 
