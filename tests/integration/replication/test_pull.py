@@ -51,6 +51,25 @@ def test_a_replica_gets_the_log_byte_for_byte_and_acknowledges(tmp_path: Path) -
     asyncio.run(story())
 
 
+def test_a_replica_that_comes_back_for_many_small_writes_gets_them_all(tmp_path: Path) -> None:
+    """All of them are still at hand, piece by piece, and it is not level."""
+
+    async def story() -> None:
+        async with Node("a", tmp_path).running() as a, Node("b", tmp_path).running() as b:
+            a.lead(1)
+            await b.follow(a, 1)
+            await until(lambda: a.last_ack(b) == 1)
+            await b.receiver.stop()
+            for number in range(1200):
+                a.write(1, b"meanwhile %d" % number)
+            await b.follow(a, 1)
+            await until(lambda: a.last_ack(b) == a.log.end.index)
+            assert logs_are_equal(a, b)
+            assert a.door.counts.reads > 0  # In batches: a frame for each would be slower.
+
+    asyncio.run(story())
+
+
 def test_a_switch_decides_whether_what_is_received_is_an_acknowledgement(tmp_path: Path) -> None:
     async def story() -> None:
         async with Node("a", tmp_path).running() as a, Node("b", tmp_path).running() as b:

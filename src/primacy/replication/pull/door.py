@@ -64,6 +64,9 @@ from primacy.telemetry import Event, Sink
 READERS = 4
 """Threads that read the log for receivers that are not level with it."""
 
+PIECES_MAX = 64
+"""Of what was appended last, handed to one connection at a time. Who lacks more is not level."""
+
 
 class ServedLog(Protocol):
     """What a door needs of a log; `replication.log.Log` is one. Blocking; any thread may call."""
@@ -290,7 +293,13 @@ class PullDoor:
             self._end(client, reason, None)
 
     def _step(self, client: _Client, event: SourceEvent) -> None:
-        self._perform(client, client.session.step(self._clock.now_s(), event))
+        """And what follows from it at once: the pieces that it lacks, one after another."""
+        following: SourceEvent | None = event
+        left = PIECES_MAX
+        while following is not None:
+            effects = client.session.step(self._clock.now_s(), following)
+            following = self._perform(client, effects, is_level=left > 0)
+            left -= 1
         self._schedule(client)
 
     def _schedule(self, client: _Client) -> None:
@@ -300,7 +309,11 @@ class PullDoor:
             client.wakes_at_s = wake_at_s
             client.link.wake_in(wake_at_s - self._clock.now_s())
 
-    def _perform(self, client: _Client, effects: Sequence[SourceEffect]) -> None:
+    def _perform(
+        self, client: _Client, effects: Sequence[SourceEffect], *, is_level: bool = False
+    ) -> Fetched | None:
+        """Returns what is to be told to the session, where it has been fetched already."""
+        fetched: Fetched | None = None
         for effect in effects:
             match effect:
                 case Say():
@@ -308,7 +321,7 @@ class PullDoor:
                 case Look():
                     self._tasks.create_task(self._look(client, effect.indexes))
                 case Fetch():
-                    self._fetch(client, effect)
+                    fetched = self._fetch(client, effect, is_level=is_level)
                 case SendBeat():
                     self._beat(client)
                 case Counted():
@@ -317,6 +330,7 @@ class PullDoor:
                     self._forget(client, effect)
                 case _:
                     assert_never(effect)
+        return fetched
 
     # ---- what the sessions ask for -----------------------------------------------------------
 
@@ -362,13 +376,12 @@ class PullDoor:
             index=client.session.sent,
         )
 
-    def _fetch(self, client: _Client, fetch: Fetch) -> None:
-        piece = self._recent.after(fetch.after)
-        if piece is not None:
-            client.link.send(piece.frame)
-            self._sent(client, Fetched(piece.end, piece.size_bytes))
-        else:
+    def _fetch(self, client: _Client, fetch: Fetch, *, is_level: bool) -> Fetched | None:
+        piece = self._recent.after(fetch.after) if is_level else None
+        if piece is None:
             self._tasks.create_task(self._read(client, fetch))
+            return None
+        return self._sent(client, piece.frame, Fetched(piece.end, piece.size_bytes))
 
     async def _read(self, client: _Client, fetch: Fetch) -> None:
         log = self._log
@@ -392,12 +405,12 @@ class PullDoor:
         if not frame:
             self._end(client, f"the log does not go on behind {fetch.after}: it was cut", None)
             return
-        client.link.send(frame)
-        self._sent(client, Fetched(end, size_bytes))
+        self._step(client, self._sent(client, frame, Fetched(end, size_bytes)))
 
-    def _sent(self, client: _Client, fetched: Fetched) -> None:
+    def _sent(self, client: _Client, frame: bytes, fetched: Fetched) -> Fetched:
+        client.link.send(frame)
         self.counts.sent_bytes += fetched.size_bytes
-        self._step(client, fetched)
+        return fetched
 
     def _beat(self, client: _Client) -> None:
         reign = self._reign
