@@ -302,6 +302,25 @@ def test_a_purge_leaves_what_an_attached_replica_needs(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_a_replica_that_is_gone_for_good_does_not_keep_the_log(tmp_path: Path) -> None:
+    async def story() -> None:
+        limits = replace(LIMITS, held_s=0.2)
+        async with (
+            Node("a", tmp_path, limits=limits).running() as a,
+            Node("b", tmp_path).running() as b,
+        ):
+            a.lead(1)
+            await b.follow(a, 1)
+            await until(lambda: "receiver b" in a.log.holds)
+            await asyncio.sleep(2 * limits.held_s)
+            assert "receiver b" in a.log.holds  # It is here.
+            await b.receiver.stop()
+            await until(lambda: not a.log.holds)
+            assert not a.door.receivers
+
+    asyncio.run(story())
+
+
 # ---- cuts, slowness, cascades -----------------------------------------------------------------
 
 

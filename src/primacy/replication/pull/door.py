@@ -14,14 +14,13 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, assert_never
 
 from primacy import telemetry
 from primacy.clock import Clock
 from primacy.errors import Conflict, Corrupt, PrimacyError, Rejected
-from primacy.model import Address, Epoch, Incarnation, Member, NodeId
+from primacy.model import Address, Epoch, Member, NodeId
 from primacy.replication.log.reading import Purged
 from primacy.replication.log.record import Point
 from primacy.replication.pull.kept import Kept
@@ -58,6 +57,7 @@ from primacy.replication.pull.source import (
     SourceSession,
     Ticked,
 )
+from primacy.replication.pull.views import DoorCounts, ReceiverView
 from primacy.runtime.proofs import NONCE_BYTES
 from primacy.telemetry import Event, Sink
 
@@ -78,6 +78,8 @@ class ServedLog(Protocol):
     def point(self, index: int) -> Point | None: ...
     def read(self, after: int, *, bytes_max: int) -> bytes: ...
     def bytes_after(self, index: int) -> int: ...
+    @property
+    def holds(self) -> dict[str, int]: ...
     def hold(self, name: str, index: int) -> None: ...
     def release(self, name: str) -> None: ...
 
@@ -85,33 +87,6 @@ class ServedLog(Protocol):
 OnReport = Callable[[Member, Epoch, Report], None]
 """Called in the event loop with each report that counts as an acknowledgement, and at no other
 time: not for an excluded node, not after its reign."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceiverView:
-    """One attached receiver, for people and for the brain."""
-
-    node: NodeId
-    incarnation: Incarnation
-    peer: str
-    received: Point
-    applied: Point | None
-    """None: it has not said yet."""
-    acknowledges: bool
-    sent: int
-    """The index of the last record that was handed to its connection."""
-    lag: Lag
-
-
-@dataclass
-class DoorCounts:
-    """What an operator can see of a door; all since the start."""
-
-    sent_bytes: int = 0
-    reads: int = 0
-    """Of the log, for receivers that were not level with it."""
-    refused: int = 0
-    ended: int = 0
 
 
 class _Client:
@@ -161,7 +136,9 @@ class PullDoor:
         self._server: asyncio.Server | None = None
         self._tasks = asyncio.TaskGroup()
         self._readers = ThreadPoolExecutor(READERS, "pull-read")
-        self._kept = Kept(log, self._readers, kept_s=self._limits.held_s, events=events)
+        kept_s, now_s = self._limits.held_s, clock.now_s()
+        self._kept = Kept(log, self._readers, kept_s=kept_s, now_s=now_s, events=events)
+        self._releasing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "PullDoor":
         """Listens. `Rejected` where the address is taken."""
@@ -176,6 +153,9 @@ class PullDoor:
                 hint="Stop what uses the port, or configure another address for this node.",
             ) from error
         await self._tasks.__aenter__()
+        self._releasing = self._tasks.create_task(
+            self._kept.release_overdue(self._held, self._clock), name="pull-release"
+        )
         return self
 
     async def __aexit__(
@@ -187,6 +167,8 @@ class PullDoor:
         if self._server is not None:
             self._server.close()
         self._end_all("the door closes")
+        if self._releasing is not None:
+            self._releasing.cancel()
         try:
             await self._tasks.__aexit__(kind, error, trace)
         finally:
@@ -285,7 +267,6 @@ class PullDoor:
         if client is not None:
             client.wakes_at_s = float("inf")
             self._step(client, Ticked())
-            self._release()
 
     def closed(self, link: Link, reason: str) -> None:
         client = self._clients.get(link)
@@ -469,10 +450,9 @@ class PullDoor:
             point = hello.point if report is None else report.received
             self._tasks.create_task(self._kept.keep(hello.node, point.index))
 
-    def _release(self) -> None:
-        here = {each.session.hello.node for each in self._clients.values() if each.session.hello}
-        for node in self._kept.overdue(here, self._clock.now_s()):
-            self._tasks.create_task(self._kept.release(node))
+    def _held(self) -> set[NodeId]:
+        known = [(each.session.hello, each.is_held) for each in self._clients.values()]
+        return {hello.node for hello, is_held in known if hello is not None and is_held}
 
     def _lag(self, client: _Client) -> Lag:
         hello, report = client.session.hello, client.session.last_report
