@@ -1,7 +1,8 @@
 """Who still needs what of the log: a purge removes nothing that is held.
 
 Promises  A hold survives a restart, perhaps at an older index, which keeps more. `holds.json` is
-          written when a name comes, goes back or goes, and before a purge goes by a newer index.
+          written when a name comes, goes back or goes, and before a purge goes by a newer index;
+          what could not be written is written by the next call.
 """
 
 from pathlib import Path
@@ -35,19 +36,20 @@ class Holds:
         return dict(self._indexes)
 
     def hold(self, name: str, index: int) -> None:
-        before = self._indexes.get(name)
-        if before is None and len(self._indexes) >= HOLDS_MAX:
+        if name not in self._indexes and len(self._indexes) >= HOLDS_MAX:
             raise Rejected(
                 f"the log is held by {HOLDS_MAX} names already: {name} would be one more",
                 hint="Release what nobody needs.",
             )
         self._indexes[name] = index
-        if before is None or index < self._written.get(name, 0):
+        written = self._written.get(name)
+        if written is None or index < written:
             self.write()
 
     def release(self, name: str) -> None:
         """One that is not there is released already."""
-        if self._indexes.pop(name, None) is not None:
+        self._indexes.pop(name, None)
+        if name in self._written:
             self.write()
 
     def write(self) -> None:

@@ -108,8 +108,8 @@ class Readable:
         if cached is not None:
             _, chunk, place = cached
             return Place(chunk.file, chunk.offset + place)
-        segment = self._segment_of(index)
         with suppress(FileNotFoundError):
+            segment = self._segment_of(index)
             for frame in frames(segment, index):
                 return Place(segment.path.name, frame.file_offset)
         return None
@@ -151,6 +151,8 @@ class Readable:
             raise Conflict("the log was cut while it was read", hint="Follow again.") from error
 
     def _segment_of(self, index: int) -> Segment:
-        """The file that holds a record."""
-        segments = self._segments
-        return next(each for each in reversed(segments) if each.head.before.index < index)
+        """The file that holds a record. `FileNotFoundError` if it was purged a moment ago."""
+        for each in reversed(self._segments):
+            if each.head.before.index < index:
+                return each
+        raise FileNotFoundError(f"the file of record {index} was purged")

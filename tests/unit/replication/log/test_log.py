@@ -12,6 +12,7 @@ import pytest
 from tests.unit.replication.log.given import (
     A,
     B,
+    copied,
     everything,
     opened,
     rows,
@@ -22,7 +23,9 @@ from tests.unit.replication.log.given import (
 from primacy.errors import Conflict, Corrupt, Rejected, Unavailable
 from primacy.model import Epoch
 from primacy.replication.gtid import Gtid, GtidSet
+from primacy.replication.log import holds
 from primacy.replication.log.log import Log, LogLimits
+from primacy.replication.log.newest import Newest
 from primacy.replication.log.reading import Purged
 from primacy.replication.log.record import ORIGIN_POINT, Entry, Kind, Point, decode
 from primacy.runtime.files import DiskFull
@@ -348,6 +351,50 @@ def test_a_hold_that_goes_back_or_goes_is_remembered_at_once(tmp_path: Path) -> 
         log.release("d")
     with opened(directory) as log:
         assert log.holds == {"c": 3}
+
+
+def test_a_hold_that_could_not_be_written_is_written_by_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: Path, _pieces: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    directory = tmp_path / "log"
+    with with_rows(directory, *range(9)) as log:
+        with monkeypatch.context() as patch:
+            patch.setattr(holds, "replace_file", full)
+            with pytest.raises(DiskFull):
+                log.hold("c", 5)
+        log.hold("c", 5)
+        assert opened_holds(directory) == {"c": 5}
+        with monkeypatch.context() as patch:
+            patch.setattr(holds, "replace_file", full)
+            with pytest.raises(DiskFull):
+                log.release("c")
+        log.release("c")
+        assert opened_holds(directory) == {}
+
+
+def opened_holds(directory: Path) -> dict[str, int]:
+    """As a restart at this moment would find them."""
+    with opened(copied(directory, "copy")) as log:
+        return log.holds
+
+
+def test_a_purge_between_a_look_at_the_log_and_its_file_is_told_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with with_rows(tmp_path / "log", *range(90), file_bytes=SMALL, cache_bytes=0) as log:
+
+        def purging(*_args: object, **_options: object) -> None:
+            log.purge(keep_bytes=0, before_index=log.first.index + 20)
+
+        monkeypatch.setattr(Newest, "header", purging)
+        monkeypatch.setattr(Newest, "read", purging)
+        assert log.point(log.first.index + 1) is None
+        assert log.place_of(log.first.index + 1) is None
+        with pytest.raises(Purged):
+            log.read(log.first.index, bytes_max=1)
 
 
 def test_a_bound_inside_one_append_is_kept_from_memory_and_from_files(tmp_path: Path) -> None:
