@@ -23,7 +23,8 @@ from primacy.engines.sqlite.scram import proof_of
 from primacy.model import Address
 
 ATTEMPT_S = 2.0
-"""For one of several hosts. A single one, a router perhaps, gets all the time there is."""
+"""For one of several hosts, and for a leader that was named. A single one, a router perhaps, gets
+all the time there is."""
 
 
 class Joiner:
@@ -71,7 +72,7 @@ class Joiner:
     def _try(self, host: Address, deadline_s: float, *, is_choosy: bool) -> Steps[Line | str]:
         """A line, or why this host is none."""
         left_s = deadline_s - self._now_s()
-        within_s = left_s if len(self._target.hosts) == 1 else min(ATTEMPT_S, left_s)
+        within_s = left_s if self._target.hosts == (host,) else min(ATTEMPT_S, left_s)
         until_s = self._now_s() + within_s
         line = Line(self._now_s)
         why = ""

@@ -74,6 +74,16 @@ def test_a_replica_says_who_leads_and_its_word_is_followed_even_beyond_the_list(
     assert world.now_s < 0.1
 
 
+def test_a_named_leader_that_is_silent_is_left_for_the_one_host_that_is_known() -> None:
+    a, b = replica("a", leader="b:3307"), Server("b", is_frozen=True)
+    world = World(a, b)
+    session = world.session(hosts="a")
+    with pytest.raises(Unavailable, match="a is not the primary"):
+        world.run(session.core.open())
+    assert a.accepted_count > 3
+    assert world.now_s <= 10
+
+
 def test_hosts_are_tried_again_until_one_becomes_the_primary() -> None:
     a, b = replica("a"), Server("b", is_up=False)
     world = World(a, b)

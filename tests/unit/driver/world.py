@@ -50,6 +50,8 @@ class Server:
     role: ServerRole = ServerRole.PRIMARY
     leader: str = ""
     is_up: bool = True
+    is_frozen: bool = False
+    """Its kernel takes connections, and it says nothing."""
     answers: list[Answer | type[Exception]] = field(default_factory=list)
     heard: list[FromClient] = field(default_factory=list)
     accepted_count: int = 0
@@ -103,8 +105,10 @@ class World:
         self._arrived = b""
         self._is_closed_by_server = False
 
-    def session(self, *, options: str = "", isolation_level: str | None = None) -> Session:
-        hosts = ",".join(address.host for address in self.servers)
+    def session(
+        self, *, hosts: str = "", options: str = "", isolation_level: str | None = None
+    ) -> Session:
+        hosts = hosts or ",".join(address.host for address in self.servers)
         return Session(
             target_of(f"primacy://{hosts}/db{options}"),
             isolation_level=isolation_level,
@@ -154,7 +158,8 @@ class World:
         server.accepted_count += 1
         server.is_in_transaction = False
         self._server, self._decoder = server, FrameDecoder()
-        self._arrived, self._is_closed_by_server = frame_of(server.greeting()), False
+        self._arrived = b"" if server.is_frozen else frame_of(server.greeting())
+        self._is_closed_by_server = False
         return b""
 
     def _send(self, data: bytes) -> bytes:
