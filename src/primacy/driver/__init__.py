@@ -21,9 +21,11 @@ from primacy.driver.exceptions import ProgrammingError as ProgrammingError
 from primacy.driver.exceptions import StatementRefused as StatementRefused
 from primacy.driver.exceptions import Unavailable as Unavailable
 from primacy.driver.exceptions import Warning as Warning  # noqa: A004 - PEP 249 names it so.
+from primacy.driver.exceptions import misused
 from primacy.driver.rows import Row as Row
 from primacy.driver.rows import dict_row as dict_row
 from primacy.engines.sqlite.tokens import key_at
+from primacy.errors import Rejected
 
 apilevel = "2.0"
 threadsafety = 1
@@ -45,4 +47,7 @@ def idempotency_key(text: str = "", *, created_at_s: float | None = None) -> str
     when it was placed) it can be made again after a crash, the same.
     """
     at_s = time.time() if created_at_s is None else created_at_s  # noqa: TID251 - the caller's edge.
-    return key_at(int(at_s * 1000), text or secrets.token_hex(12))
+    try:
+        return key_at(int(at_s * 1000), text or secrets.token_hex(12))
+    except Rejected as error:
+        raise misused(error) from None

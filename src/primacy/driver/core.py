@@ -23,6 +23,7 @@ from primacy.driver.exceptions import (
     InterfaceError,
     OutcomeUnknown,
     Unavailable,
+    misused,
     raised_by,
 )
 from primacy.driver.joining import Joiner
@@ -42,6 +43,7 @@ from primacy.engines.sqlite.protocol import (
     excess_of,
 )
 from primacy.engines.sqlite.tokens import later
+from primacy.errors import Rejected
 
 SERVER_SHARE = 0.8
 """Of the time that is left: how long the server may wait, so that its reason still arrives."""
@@ -162,7 +164,10 @@ class Core:
 
     def see(self, token: str) -> None:
         """Later reads wait until they can see it too."""
-        self.token = later(self.token, token)
+        try:
+            self.token = later(self.token, token)
+        except Rejected as error:
+            raise misused(error) from None
 
     def busy(self) -> InterfaceError:
         """Two tasks at once would mix their transactions."""

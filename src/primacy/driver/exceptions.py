@@ -116,3 +116,8 @@ def raised_by(failure: Failure) -> Error:
     if made is None:
         made = _BY_PRIMARY_CODE.get(failure.code & 0xFF, StatementRefused)
     return made(failure.what, hint=failure.hint, code=failure.code, name=failure.name)
+
+
+def misused(error: errors.Rejected) -> ProgrammingError:
+    """What the lower rooms refuse of a caller's tokens and keys, as the database API wants it."""
+    return ProgrammingError(error.what, hint=error.hint)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from primacy.driver.core import Asked, Core
 from primacy.driver.effects import Steps
-from primacy.driver.exceptions import InterfaceError, ProgrammingError
+from primacy.driver.exceptions import InterfaceError, ProgrammingError, misused
 from primacy.driver.line import Clock
 from primacy.driver.parameters import Given, parameters_of, rows_of
 from primacy.driver.rows import Described
@@ -22,6 +22,7 @@ from primacy.engines.sqlite.keywords import (
 )
 from primacy.engines.sqlite.protocol import Access, Done, Parameters, Row, ServerRole, Statement
 from primacy.engines.sqlite.tokens import created_ms_of
+from primacy.errors import Rejected
 
 ISOLATION_LEVELS = ("", "DEFERRED", "IMMEDIATE", "EXCLUSIVE")
 
@@ -225,7 +226,10 @@ class Session:
     def _check_key(self, key: str) -> None:
         if not key:
             return
-        created_ms_of(key)
+        try:
+            created_ms_of(key)
+        except Rejected as error:
+            raise misused(error) from None
         if self.core.is_in_transaction:
             self._check_no_key(key, "a part of a transaction")
 

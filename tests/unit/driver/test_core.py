@@ -269,7 +269,7 @@ def test_only_changes_of_rows_begin_a_transaction_by_themselves() -> None:
 def test_a_key_covers_a_transaction_of_its_own_only() -> None:
     world = World(Server("a"))
     session = world.session()
-    with pytest.raises(errors.Rejected, match="not an idempotency key"):
+    with pytest.raises(ProgrammingError, match="not an idempotency key"):
         execute(world, session, key="order-1")
     execute(world, session, "BEGIN")
     with pytest.raises(ProgrammingError, match="of its own"):
@@ -313,6 +313,8 @@ def test_reads_carry_the_token_of_the_last_write() -> None:
     session.core.see("b@4:2")
     execute(world, session, "SELECT 1")
     assert a.runs[-1].after == "b@4:2"
+    with pytest.raises(ProgrammingError, match="not a token"):
+        session.core.see("b@4")
 
 
 def test_an_answer_to_another_request_is_not_taken_for_this_ones() -> None:

@@ -169,3 +169,5 @@ def test_a_key_can_be_made_again_from_what_the_caller_knows() -> None:
     one = db.idempotency_key("order-1", created_at_s=1_700_000_000.5)
     assert one == db.idempotency_key("order-1", created_at_s=1_700_000_000.5)
     assert db.idempotency_key() != db.idempotency_key()
+    with pytest.raises(ProgrammingError, match="not an idempotency key"):
+        db.idempotency_key("order 1")
