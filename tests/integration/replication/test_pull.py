@@ -321,6 +321,27 @@ def test_a_replica_that_is_gone_for_good_does_not_keep_the_log(tmp_path: Path) -
     asyncio.run(story())
 
 
+def test_a_door_that_serves_as_many_as_it_can_says_so_and_lets_the_next_one_in(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with (
+            Node("a", tmp_path, limits=replace(LIMITS, receivers_max=1)).running() as a,
+            Node("b", tmp_path).running() as b,
+            Node("c", tmp_path).running() as c,
+        ):
+            a.lead(1)
+            await b.follow(a, 1)
+            await until(lambda: a.last_ack(b) == 1)
+            await c.follow(a, 1)
+            await until(lambda: c.receiver.status.refusal is Refusal.FULL)
+            assert c.receiver.status.reason == "a has 1 connections already"
+            await b.receiver.stop()
+            await until(lambda: a.last_ack(c) == 1)
+
+    asyncio.run(story())
+
+
 # ---- cuts, slowness, cascades -----------------------------------------------------------------
 
 

@@ -31,6 +31,7 @@ from primacy.replication.pull.messages import (
     Beat,
     Hello,
     Refusal,
+    Refused,
     Report,
     from_receiver,
     last_point,
@@ -237,8 +238,10 @@ class PullDoor:
 
     def opened(self, link: Link) -> None:
         if len(self._clients) >= self._limits.receivers_max:
-            self._refused(link.peer, f"{len(self._clients)} connections are open already")
-            link.abort()
+            reason = f"{self._identity.node} has {len(self._clients)} connections already"
+            self._refused(link.peer, reason)
+            link.send(message_frame(Refused(refusal=Refusal.FULL, reason=reason)))
+            link.end()
             return
         session = SourceSession(
             self._identity,
