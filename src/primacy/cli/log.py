@@ -1,9 +1,8 @@
 """`primacy log`: the files of a node's log, verified, listed, searched. Nothing is changed.
 
-Does not  Say what a payload holds: an engine's `Describe` does, where it is given.
+Does not  Say what a payload holds, but for changes of a SQLite database (`dump --sql`).
 """
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -23,15 +22,6 @@ from primacy.replication.log.inspecting import FileReport, Found, Report
 from primacy.replication.log.record import Header
 
 app = typer.Typer(help="A node's log: is it sound, what does it hold, where is a transaction.")
-
-Describe = Callable[[Header, bytes], str]
-"""What an engine says of a payload, in one line."""
-
-
-def sized(header: Header, _payload: bytes) -> str:
-    """What can be said of any payload."""
-    return f"{header.payload_bytes} bytes"
-
 
 FILE_COLUMNS = ("file", "bytes", "records", "begins behind", "ends at", "state")
 DirectoryArgument = Annotated[
@@ -76,7 +66,7 @@ def dump_command(  # noqa: PLR0913  # The options of one command.
             told: dict[str, Json] = {"sql": list[Json](lines)} if sql else {}
             say_json({**record_json(each, has_payload=payload), **told}, is_compact=True)
         else:
-            say(f"{'-- ' if sql else ''}{record_line(each, sized)}")
+            say(f"{'-- ' if sql else ''}{record_line(each)}")
             for line in lines:
                 say(line)
             if payload:
@@ -116,13 +106,13 @@ def find_command(
     if is_json:
         say_json(record_json(found, has_payload=False))
     else:
-        say(record_line(found, sized))
+        say(record_line(found))
 
 
-def record_line(found: Found, describe: Describe) -> str:
+def record_line(found: Found) -> str:
     header = found.header
     return (
-        f"{found.gtid} {header.kind.name} {_committed(header)} {describe(header, found.payload)}, "
+        f"{found.gtid} {header.kind.name} {_committed(header)} {header.payload_bytes} bytes, "
         f"point {header.point}, schema {header.schema_hash:016x}, {found.file}:{found.offset}"
     )
 
