@@ -53,11 +53,6 @@ class SparseIndex:
         place = max(bisect_right(self._indexes, index) - 1, 0)
         return self._indexes[place], self._offsets[place]
 
-    def before_offset(self, offset: int) -> tuple[int, int]:
-        place = max(bisect_right(self._offsets, offset) - 1, 0)
-        place = min(place, len(self._indexes) - 1)
-        return self._indexes[place], self._offsets[place]
-
     def until(self, offset: int) -> "SparseIndex":
         """Another one, without what begins at `offset` or behind it."""
         made = SparseIndex(self._indexes[0], self._offsets[0])

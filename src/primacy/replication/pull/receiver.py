@@ -240,7 +240,7 @@ class ReceiverSession:
         self._search: Search | None = None
         self._own: dict[int, Point | None] = {}
         self._asked: tuple[int, ...] = ()
-        self._began_s = self._heard_at_s = now_s
+        self._heard_at_s = now_s
         self._report_at_s = now_s + limits.heartbeat_s
 
     def step(self, now_s: float, event: ReceiverEvent) -> Sequence[ReceiverEffect]:
