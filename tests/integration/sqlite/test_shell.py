@@ -1,6 +1,9 @@
 """`primacy sql` against a real server."""
 
+import contextlib
 import json
+import os
+import pty
 import sqlite3
 import subprocess
 import sys
@@ -166,3 +169,38 @@ def test_a_new_user_is_a_line_for_the_users_file(
         "s3cret", salt=verifier.salt, iterations=verifier.iterations, said=b"said"
     )
     assert signature_for(verifier, proof, said=b"said") == expected
+
+
+def test_a_person_types_statements_over_lines_and_finds_them_again(
+    server: Served, tmp_path: Path
+) -> None:
+    typed = (
+        "SELECT 40 +\n2 AS n;\nBEGIN;\nROLLBACK;\nSELECT missing;\n"
+        ".json on\nSELECT 7 AS n;\n.quit\n"
+    )
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "primacy.cli.main", "sql", server.url],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "HOME": str(tmp_path), "TERM": "dumb"},
+    ) as shell:
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        out = read_to_end(ours)
+    assert shell.returncode == 0, out
+    assert "primacy sql, connected to a" in out
+    assert "42" in out.split()
+    assert "primacy*> " in out
+    assert "no such column: missing" in out
+    assert '{"n": 7}' in out
+    assert "2 AS n;" in (tmp_path / ".primacy_sql_history").read_text()
+
+
+def read_to_end(terminal: int) -> str:
+    said = b""
+    with os.fdopen(terminal, "rb", buffering=0) as file, contextlib.suppress(OSError):
+        while data := file.read(4096):  # At its end Linux says EIO.
+            said += data
+    return said.decode()
