@@ -195,6 +195,8 @@ class Wire:
         """Bytes from the source; then both connections are reset."""
         self.flows = asyncio.Event()
         self.flows.set()
+        self.pause_s = 0.0
+        """Between two pieces of 64 KiB from the source."""
         self.cuts = 0
         self.passed = 0
 
@@ -238,6 +240,8 @@ class Wire:
                     sink.write(data)
                     await sink.drain()
                     break
+            if is_counted and self.pause_s:
+                await asyncio.sleep(self.pause_s)
             self.passed += len(data) if is_counted else 0
             sink.write(data)
             await sink.drain()

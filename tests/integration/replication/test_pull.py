@@ -396,6 +396,25 @@ def test_a_slow_replica_holds_up_neither_the_source_nor_the_others(tmp_path: Pat
     asyncio.run(story())
 
 
+def test_a_record_that_takes_longer_than_silence_may_last_gets_through(tmp_path: Path) -> None:
+    async def story() -> None:
+        limits = replace(LIMITS, silence_s=0.5)
+        async with (
+            Node("a", tmp_path).running() as a,
+            Node("b", tmp_path, limits=limits).running() as b,
+            Wire(a.address).up() as wire,
+        ):
+            a.lead(1)
+            await b.follow(a, 1, address=wire.address)
+            await until(lambda: a.last_ack(b) == 1)
+            wire.pause_s = 0.05
+            end = a.write(1, b"x" * (2 << 20))
+            await until(lambda: a.last_ack(b) == end.index)
+            assert not b.said("pull-state")[1:]  # One session, which streams.
+
+    asyncio.run(story())
+
+
 def test_one_record_larger_than_a_batch_and_the_window_gets_through(tmp_path: Path) -> None:
     async def story() -> None:
         async with Node("a", tmp_path).running() as a, Node("b", tmp_path).running() as b:

@@ -34,6 +34,7 @@ class Link(asyncio.Protocol):
 
     def __init__(self, owner: LinkOwner) -> None:
         self._owner = owner
+        self.received_bytes = 0
         self._decoder = FrameDecoder(size_max=STRANGER_BYTES_MAX)
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -49,6 +50,7 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_over:
             return
+        self.received_bytes += len(data)
         try:
             payloads = self._decoder.feed(data)
         except Corrupt as error:

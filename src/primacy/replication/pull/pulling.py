@@ -25,6 +25,7 @@ from primacy.replication.pull.messages import (
     message_frame,
 )
 from primacy.replication.pull.receiver import (
+    Arriving,
     Came,
     Compared,
     Ended,
@@ -117,6 +118,8 @@ class Pull:
         self._ended: asyncio.Future[Ending] = self._loop.create_future()
         self._tasks: asyncio.TaskGroup | None = None
         self._wakes_at_s = float("inf")
+        self._known_bytes = 0
+        """That had come when the link last woke."""
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         """For the disk; what it is writing included."""
@@ -178,8 +181,11 @@ class Pull:
             return
         self.step(Heard(message))
 
-    def woke(self, _link: Link) -> None:
+    def woke(self, link: Link) -> None:
         self._wakes_at_s = float("inf")
+        if link.received_bytes > self._known_bytes:
+            self._known_bytes = link.received_bytes
+            self.step(Arriving())
         self.step(Ticked())
 
     def closed(self, _link: Link, reason: str) -> None:

@@ -131,6 +131,11 @@ class Came:
 
 
 @dataclass(frozen=True, slots=True)
+class Arriving:
+    """A part of something came: all of a long record may take longer than `silence_s`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """The log is durable up to `point`; `size_bytes` of it came in this session."""
 
@@ -165,7 +170,7 @@ class Ticked:
     """Time has passed; early, late or twice does no harm."""
 
 
-ReceiverEvent = Heard | Came | Stored | Applied | Switched | Compared | Ticked
+ReceiverEvent = Heard | Came | Arriving | Stored | Applied | Switched | Compared | Ticked
 
 # ---- effects --------------------------------------------------------------------------------
 
@@ -250,11 +255,8 @@ class ReceiverSession:
             case Heard():
                 self._heard_at_s = now_s
                 return self._on_message(now_s, event.message)
-            case Came():
-                self._heard_at_s = now_s
-                if self.state is SessionState.STREAMING:
-                    return ()
-                return self._lost("records came before the source was known")
+            case Came() | Arriving():
+                return self._on_bytes(now_s, event)
             case Stored():
                 self._received = event.point
                 self._size_bytes = event.size_bytes
@@ -384,6 +386,13 @@ class ReceiverSession:
         return self._end(HasParted(search.common, self.hello.point, parted.end))
 
     # ---- streaming ---------------------------------------------------------------------------
+
+    def _on_bytes(self, now_s: float, event: Came | Arriving) -> Sequence[ReceiverEffect]:
+        if self.state is SessionState.STREAMING:
+            self._heard_at_s = now_s
+        elif isinstance(event, Came):
+            return self._lost("records came before the source was known")
+        return ()
 
     def _on_beat(self, beat: Beat) -> Sequence[ReceiverEffect]:
         if self._is_cycle(beat.path):

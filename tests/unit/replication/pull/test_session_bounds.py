@@ -40,6 +40,18 @@ def test_each_end_wants_to_be_woken_when_something_is_due_and_not_before() -> No
     assert lab.receiver.step(1.0, at_receiver.Ticked()) == ()
 
 
+def test_a_part_of_a_record_is_a_word_once_records_come_and_not_before() -> None:
+    lab = streaming()
+    assert lab.receiver.step(3.9, at_receiver.Arriving()) == ()
+    assert not isinstance(lab.receiver.step(7.8, at_receiver.Ticked())[0], at_receiver.Ended)
+    [ended] = lab.receiver.step(7.9, at_receiver.Ticked())
+    assert ended == at_receiver.Ended(Lost("the source was silent for 4.0 s"))
+    stranger = lab_of("source=5@1 receiver=3@1")
+    assert stranger.receiver.step(3.9, at_receiver.Arriving()) == ()
+    [ended] = stranger.receiver.step(4.0, at_receiver.Ticked())
+    assert ended == at_receiver.Ended(Lost("the source was silent for 4.0 s"))
+
+
 def test_what_is_over_is_never_woken() -> None:
     lab = streaming()
     assert lab.source.end("the door closes") == [at_source.Close("the door closes")]
