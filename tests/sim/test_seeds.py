@@ -24,6 +24,7 @@ FOUND = {
     113: "the same, on a partition",
     195: "the simulator: a connection that was given up counted once its node was let in again",
     1106: "a member whose relay log could not be applied never said how far it goes",
+    1124: "an epoch row that was written and not heard of left its winner without its right",
     1472: "the simulator: the network went on to be slower than an election after the repair",
     5067: "no durability record: equals waited for one that is never promoted",
 }

@@ -215,6 +215,7 @@ class ModelEngine(ModelServer):
                 break
             if record.kind is Kind.EPOCH_ROW and record.epoch == epoch:
                 self.epoch = epoch
+                files.is_cut = False
                 return record.sequence
         if files.applied < len(files.log):
             raise Conflict("the own tail is not applied", hint="Drain first.")

@@ -3,12 +3,14 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.integration.mariadb.conftest import A, B, C, Trio, run
 
 from primacy.engines.api import Branch, ServerState
 from primacy.engines.mariadb.accounts import Login
 from primacy.engines.mariadb.connection import rows
+from primacy.engines.mariadb.notes import NoteFile
 from primacy.errors import Conflict, PrimacyError, Rejected, Unavailable
 from primacy.model import Epoch, Position
 
@@ -83,6 +85,33 @@ def test_beginning_an_epoch_again_returns_the_same_row(trio: Trio) -> None:
             assert (await trio[A].engine.observe()).received == Position(Epoch(3), first)
             with pytest.raises(Conflict):
                 await trio[A].engine.begin_epoch(Epoch(2), A)
+
+    run(story())
+
+
+def test_an_epoch_whose_row_was_written_and_not_heard_of_is_begun_all_the_same(trio: Trio) -> None:
+    """Else a node that was once cut could never return, once its own record stands (seed 1124)."""
+
+    def forget() -> None:
+        notes = NoteFile(trio[A].settings.layout.notes)
+        notes.save(msgspec.structs.replace(notes.notes, is_cut=True, led_from=0))
+        trio[A].restart_agent()
+
+    async def story() -> None:
+        async with trio:
+            await trio.start(A)
+            first = await trio[A].engine.begin_epoch(Epoch(3), A)
+            await asyncio.to_thread(forget)
+            await trio[A].engine.attach()
+            assert (await trio[A].engine.observe()).is_cut
+            assert await trio[A].engine.begin_epoch(Epoch(3), A) == first
+            assert not (await trio[A].engine.observe()).is_cut
+            await trio[A].engine.kill()
+            sealed = await trio[A].engine.seal(Epoch(4))
+            assert sealed.state is ServerState.STOPPED, (
+                "its files are read: no start commits the rest"
+            )
+            assert sealed.received == Position(Epoch(3), first)
 
     run(story())
 

@@ -275,6 +275,8 @@ class MariaDbEngine:
         status = await self._server.status()
         for row in status.epochs:
             if row.epoch == epoch and row.node == primary:
+                if notes.led_epoch == epoch and not notes.led_from:  # Its answer was lost.
+                    self._note(is_cut=False, led_from=row.sequence)
                 return row.sequence
         if any(row.epoch >= epoch for row in status.epochs):
             raise Conflict(
