@@ -126,6 +126,12 @@ def stage_waits(release: threading.Event) -> None:
     assert release.wait(WAIT_S)
 
 
+def interrupted(stage: Stage, asked: Asked) -> bool:
+    """Again and again, as the server's watch: one that comes before the statement is lost."""
+    stage.committer.interrupt(asked.job)
+    return stage.committer.running is not asked.job
+
+
 def test_what_arrives_while_a_group_waits_is_one_group_and_none_is_answered_before(
     stage: Stage,
 ) -> None:
@@ -169,7 +175,7 @@ def test_a_group_that_sqlite_undoes_is_run_again_without_the_one_that_was_interr
     release.set()
     assert isinstance(first.answer, Done)
     until(lambda: stage.committer.running is endless.job)
-    stage.committer.interrupt(endless.job)
+    until(lambda: interrupted(stage, endless))
     failed = endless.answer
     assert isinstance(failed, Failure)
     assert failed.branch is Branch.UNAVAILABLE
@@ -230,3 +236,20 @@ def test_doors_that_close_undo_the_transaction_that_holds_the_writer(stage: Stag
     assert stage.pipeline.close() == [waiting.job]
     stage.pipeline.join()
     assert stage.rows("SELECT a FROM t") == []
+
+
+def test_doors_that_close_interrupt_what_runs_and_its_group_is_not_logged(stage: Stage) -> None:
+    release = held_back(stage)
+    first = stage.submit("INSERT INTO t VALUES (0)")
+    until(lambda: stage.log.end.index == 3)
+    stage.submit("INSERT INTO t VALUES (1)")
+    endless = stage.submit(f"INSERT INTO t {BOOM}")
+    stage.submit("INSERT INTO t VALUES (2)")
+    release.set()
+    assert isinstance(first.answer, Done)
+    until(lambda: stage.committer.running is endless.job)
+    assert stage.pipeline.close() == []
+    until(lambda: interrupted(stage, endless))
+    stage.pipeline.join()
+    assert stage.log.end.index == 3
+    assert stage.rows("SELECT a FROM t") == [(0,)]

@@ -16,6 +16,7 @@ from primacy.driver import Connection
 from primacy.engines.sqlite.protocol import (
     LOGIN_BYTES_MAX,
     PROTOCOL_VERSION,
+    Access,
     Branch,
     Done,
     Failure,
@@ -278,6 +279,22 @@ def test_a_statement_that_holds_the_writer_for_too_long_is_interrupted(tmp_path:
         connection.execute("CREATE TABLE t (a)")
         with pytest.raises(db.Unavailable):
             connection.execute(f"INSERT INTO t {BOOM}")
+        connection.execute("INSERT INTO t VALUES (1)")
+        assert connection.execute("SELECT a FROM t").fetchall() == [(1,)]
+        connection.close()
+
+
+def test_a_statement_is_interrupted_though_its_client_is_gone(tmp_path: Path) -> None:
+    with Served(tmp_path, limits={"statement_s": 0.3}) as server:
+        connection = server.connect(isolation_level=None)
+        connection.execute("CREATE TABLE t (a)")
+        with Raw(server.port) as gone:
+            gone.receive()
+            gone.send(Login(PROTOCOL_VERSION, "", "", b""))
+            gone.receive()
+            gone.send(Run(1, [Statement("SELECT 1", [[]])], begin=Access.WRITE))
+            assert isinstance(gone.receive(), Done)  # It holds the writer.
+            gone.send(Run(2, [Statement(f"INSERT INTO t {BOOM}", [[]])]))
         connection.execute("INSERT INTO t VALUES (1)")
         assert connection.execute("SELECT a FROM t").fetchall() == [(1,)]
         connection.close()

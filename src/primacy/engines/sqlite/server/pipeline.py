@@ -51,10 +51,15 @@ class Pipeline:
         self._thread.start()
 
     def close(self) -> list[Job]:
-        """Takes no more; what runs comes to its end. Gives back what was not begun."""
+        """Takes no more, interrupts what runs, logs nothing that is not in the log by then. Gives
+        back what was not begun."""
         if self.state is State.TAKING:
             self.state = State.CLOSED
-        return self.inbox.close()
+        left = self.inbox.close()
+        running = self.committer.running
+        if running is not None:
+            self.committer.interrupt(running)
+        return left
 
     def join(self) -> None:
         """Blocks until the thread has ended."""
@@ -124,6 +129,8 @@ class Pipeline:
             what = "no transaction is active"
             hint = "It ended before: run it again from its beginning."
             return job, Failure(request.number, Branch.CONFLICT, what, hint), None
+        if self.inbox.is_closed:  # And the clients' connections are cut.
+            raise GroupLost("the reign has ended", hint="Ask the new primary.")
         self.committer.runs(job)
         try:
             outcome = run_alone(self._writer, request, self._kept)

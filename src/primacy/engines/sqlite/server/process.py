@@ -108,7 +108,7 @@ class SqliteServer:
         keep = self._resources
         readers = Readers(spec.database_path, spec.storage, count=spec.limits.readers)
         keep.callback(readers.close)
-        for work in (self._watch_statements(state, readers), self._purge(state, log)):
+        for work in (self._watch_statements(readers), self._purge(state, log)):
             keep.callback(self._tasks.create_task(work).cancel)
         around = Around(
             state=state,
@@ -192,17 +192,20 @@ class SqliteServer:
             except Unavailable as error:  # Next time: a log that cannot be written ends the writer.
                 self._events(Event("sql-purge-failed", {"why": error.what}))
 
-    async def _watch_statements(self, state: ServerState, readers: Readers) -> None:
+    async def _watch_statements(self, readers: Readers) -> None:
+        """What takes too long, or is not wanted any more. An interrupt that comes between two
+        statements is lost: then the next one meets the job again."""
         while True:
             await self._clock.sleep(WATCH_EVERY_S)
             readers.interrupt_older(self.spec.limits.read_total_s)
-            committer = state.pipeline.committer if state.pipeline is not None else None
-            job = committer.running if committer is not None else None
-            if committer is None or job is None:
+            pipeline = self.roles.pipeline
+            job = pipeline.committer.running if pipeline is not None else None
+            if pipeline is None or job is None:
                 continue
-            took_s = self._clock.now_s() - committer.running_since_s
-            if took_s > self.spec.limits.statement_s and not job.is_withdrawn:
-                committer.interrupt(job)
+            took_s = self._clock.now_s() - pipeline.committer.running_since_s
+            is_unwanted = job.is_withdrawn or pipeline.inbox.is_closed
+            if is_unwanted or took_s > self.spec.limits.statement_s:
+                pipeline.committer.interrupt(job)
                 self._events(Event("sql-statement-interrupted", {"after_s": took_s}))
 
 

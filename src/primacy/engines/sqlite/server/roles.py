@@ -81,6 +81,11 @@ class Roles:
         self._pipeline: Pipeline | None = None
         self._writer: Writer | None = None
 
+    @property
+    def pipeline(self) -> Pipeline | None:
+        """Of the reign, until its thread has ended: longer than its doors are open."""
+        return self._pipeline
+
     # ---- a primary --------------------------------------------------------------------------
 
     async def reign(self, epoch: Epoch, requirement: Requirement | None = None) -> None:
