@@ -196,6 +196,7 @@ GOES_ON_AFTER_A_GROUP = {
     "src/primacy/cli/agent.py": "each life of the store is a task of its own",
     "src/primacy/cli/demo.py": "the end of a demo",
     "src/primacy/cluster/control/rolling.py": "raises the error, and its task ends with it",
+    "src/primacy/engines/sqlite/server/replica.py": "its task ends with it",
 }
 
 

@@ -2,6 +2,9 @@
 
 import asyncio
 import itertools
+import os
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,6 +20,7 @@ from primacy.engines.sqlite.server.roles import RoleNow
 from primacy.engines.sqlite.server.spec import PullSpec, Spec
 from primacy.errors import Conflict, Rejected
 from primacy.model import Address, Epoch, Incarnation, Member, NodeId
+from primacy.replication.log.log import Log
 from primacy.replication.log.record import VERSION
 from primacy.replication.pull.acks import Requirement
 from primacy.replication.pull.receiver import Following
@@ -338,6 +342,19 @@ def test_roles_are_one_at_a_time_and_epochs_only_grow(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
+def test_a_start_that_fails_leaves_no_writer_behind(tmp_path: Path) -> None:
+    async def work() -> None:
+        with socket.create_server((LOOPBACK, 0)) as taken:
+            port = taken.getsockname()[1]
+            spec = Spec(cluster="shop", node="a", directory=str(tmp_path), port=port, epoch=1)
+            with pytest.raises(Rejected, match="cannot listen"):
+                async with SqliteServer(spec, clock=SystemClock(), events=ignore):
+                    pass
+        assert "writer" not in {each.name for each in threading.enumerate()}
+
+    asyncio.run(work())
+
+
 def test_a_copy_that_does_not_fit_stops_and_acknowledges_nothing_more(tmp_path: Path) -> None:
     async def work() -> None:
         async with trio(tmp_path) as nodes:
@@ -358,6 +375,31 @@ def test_a_copy_that_does_not_fit_stops_and_acknowledges_nothing_more(tmp_path: 
             await writer.close()
 
     asyncio.run(work())
+
+
+def test_a_replica_whose_log_cannot_be_written_ends_its_process(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            # Whoever asks to follow does not stay: as the agent's requests.
+            await asyncio.create_task(nodes.enthrone("a", 1, acks=1, others="bc"))
+            broken = nodes.servers["b"]
+            make_read_only(broken.roles.log)
+            writer = await primacy.connect_async(nodes.url_of("a"), isolation_level=None)
+            await writer.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+            await writer.close()
+            async with asyncio.timeout(WAIT_S):
+                await broken.ended.wait()
+            assert "cannot be written" in broken.why
+            await broken.roles.rest()
+            assert broken.roles.now is RoleNow.RESTING
+
+    asyncio.run(work())
+
+
+def make_read_only(log: Log) -> None:
+    fd = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(fd, log._tail._fd)  # noqa: SLF001 - as of a disk that fails.
+    os.close(fd)
 
 
 def damage(path: Path) -> None:

@@ -59,15 +59,17 @@ class SqliteServer:
         try:
             await self._start()
         except BaseException:
-            await self._resources.aclose()
+            await self.__aexit__()
             raise
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        if self._roles is not None:
-            await self._roles.rest()
-            await self._roles.abdicate("the server stops")
-        await self._resources.aclose()
+        try:
+            if self._roles is not None:
+                await self._roles.abdicate("the server stops")
+                await self._roles.rest()
+        finally:
+            await self._resources.aclose()
 
     # ---- inside ----------------------------------------------------------------------------
 

@@ -5,7 +5,8 @@
 Promises  What is applied was durable in the log before, and is part of the history that is
           followed: of a tail that an earlier reign has left nothing is applied before the upstream
           has compared it. What does not fit stops both, loudly: then this node acknowledges
-          nothing more (`trouble`).
+          nothing more (`trouble`). Of a log that cannot be written `on_broken` hears: nobody knows
+          what the disk holds before it is opened again.
 Assumes   Nobody else writes to the log or the database while it follows.
 """
 
@@ -40,6 +41,7 @@ class Replica:
         log: Log,
         *,
         on_applied: Callable[[Point], None],
+        on_broken: Callable[[str], None],
         clock: Clock,
         events: Sink,
     ) -> None:
@@ -48,6 +50,7 @@ class Replica:
         """Why nothing more is applied: this copy is to be cloned again. Empty: all is well."""
         self._log = log
         self._on_applied = on_applied
+        self._on_broken = on_broken
         self._clock = clock
         self._events = events
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="apply")
@@ -58,15 +61,24 @@ class Replica:
         self._confirmed_epoch = Epoch(0)
         """Of whose history this log is a beginning, as an upstream has found."""
         self._is_more = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._is_over = asyncio.Event()
+        self._receiving: asyncio.Task[None] | None = None
+        self._applying: asyncio.Task[None] | None = None
 
     async def start(self, path: Path, settings: StorageSettings, tasks: asyncio.TaskGroup) -> None:
         """Opens the database."""
         loop = asyncio.get_running_loop()
-        self._applier = await loop.run_in_executor(self._thread, Applier, path, settings)
+        try:
+            self._applier = await loop.run_in_executor(self._thread, Applier, path, settings)
+        except BaseException:
+            self._thread.shutdown(wait=False)
+            raise
         self._applied = self._applier.position
         self.receiver.applied(self._applied)
-        self._task = tasks.create_task(self._keep_applying(self._applier), name="apply")
+        is_ready = asyncio.Event()
+        self._receiving = tasks.create_task(self._keep_receiving(is_ready), name="receive")
+        self._applying = tasks.create_task(self._keep_applying(self._applier), name="apply")
+        await is_ready.wait()
 
     async def follow(self, following: Following, address: Address, *, acknowledge: bool) -> None:
         self._epoch = following.epoch
@@ -74,16 +86,19 @@ class Replica:
 
     async def stop(self) -> Point:
         """Receives and applies nothing more. Returns how far the log durably goes."""
-        durable = await self.receiver.stop()
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-        applier, self._applier = self._applier, None
-        if applier is not None:  # After what its thread was in the middle of.
-            await asyncio.get_running_loop().run_in_executor(self._thread, applier.close)
-        self._thread.shutdown()
-        return durable
+        try:
+            return await self.receiver.stop()
+        finally:
+            self._is_over.set()
+            if self._applying is not None:
+                self._applying.cancel()
+            tasks = [each for each in (self._receiving, self._applying) if each is not None]
+            if tasks:
+                await asyncio.wait(tasks)
+            applier, self._applier = self._applier, None
+            if applier is not None:  # After what its thread was in the middle of.
+                await asyncio.get_running_loop().run_in_executor(self._thread, applier.close)
+            self._thread.shutdown()
 
     def more(self, _durable: Point) -> None:
         """The log durably goes on."""
@@ -106,6 +121,15 @@ class Replica:
         if self._applied.index < status.source_end.index:
             return None
         return self._clock.now_s() - status.heard_at_s
+
+    async def _keep_receiving(self, is_ready: asyncio.Event) -> None:
+        """The receiver's owner, whatever becomes of the task that asked to follow."""
+        try:
+            async with self.receiver:
+                is_ready.set()
+                await self._is_over.wait()
+        except* (PrimacyError, OSError) as errors:
+            self._on_broken(str(_first_of(errors)))
 
     async def _keep_applying(self, applier: Applier) -> None:
         loop = asyncio.get_running_loop()
@@ -140,3 +164,9 @@ class Replica:
         at = str(self._applied.position)
         self._events(Event("sql-apply-stopped", {"applied": at, "why": why[:300]}))
         await self.receiver.stop()
+
+
+def _first_of(errors: BaseException) -> BaseException:
+    while isinstance(errors, BaseExceptionGroup):
+        errors = errors.exceptions[0]
+    return errors

@@ -175,11 +175,11 @@ class Roles:
         replica, self.replica = self.replica, None
         if replica is None:
             return self.log.durable
-        durable = await replica.stop()
-        await replica.receiver.__aexit__(None, None, None)
-        self._state.staleness_s = None
-        self.now = RoleNow.RESTING
-        return durable
+        try:
+            return await replica.stop()
+        finally:
+            self._state.staleness_s = None
+            self.now = RoleNow.RESTING
 
     # ---- inside -----------------------------------------------------------------------------
 
@@ -207,11 +207,11 @@ class Roles:
             on_reign=on_reign,
             events=self._events,
         )
-        await receiver.__aenter__()
         replica = Replica(
             receiver,
             self.log,
             on_applied=self._state.on_applied,
+            on_broken=self._on_broken,
             clock=self._clock,
             events=self._events,
         )
