@@ -158,15 +158,15 @@ class Readers:
         try:
             async with asyncio.timeout(within_s):
                 return await future
-        except TimeoutError as error:
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if future.done() and not future.cancelled():  # It came at the very moment.
+                self._give(future.result())
+            if isinstance(error, asyncio.CancelledError):
+                raise
             raise Unavailable(
                 f"all {len(self._all)} readers were busy for {within_s:.1f} s",
                 hint="Fetch cursors to their end or close them, or raise limits.readers.",
             ) from error
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                self._give(future.result())
-            raise
 
     def release(self, reader: Reader) -> None:
         """The next may have it once its snapshot has ended."""
