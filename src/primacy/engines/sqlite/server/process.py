@@ -80,9 +80,12 @@ class SqliteServer:
         self._log = log
         reached = self._position()
         check_same_history(reached, log)
-        permits = self._permits()
         state = ServerState(
-            self._node, applied=reached, gtid_of=log.gtid_of, permits=permits, clock=self._clock
+            self._node,
+            applied=reached,
+            gtid_of=log.gtid_of,
+            permits=self._permits(),
+            clock=self._clock,
         )
         state.leader = spec.leader
         self._state = state
@@ -91,7 +94,7 @@ class SqliteServer:
             spec,
             log,
             state,
-            permits=permits,
+            permits=self._permits(),
             on_broken=self._on_broken,
             end_clients=self._end_clients,
             tasks=self._tasks,
@@ -167,6 +170,7 @@ class SqliteServer:
             writer.close()
 
     def _permits(self) -> Callable[[int], bool]:
+        """One for each thread: a reader remembers the page in several steps."""
         if not self.spec.page_path:
             return lambda _epoch: True
         page = PageReader(Path(self.spec.page_path))

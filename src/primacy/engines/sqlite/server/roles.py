@@ -1,8 +1,8 @@
 """What a node is to the cluster, and how that changes: one call for each step of a failover.
 
     RESTING --follow--> FOLLOWING --rest--> RESTING --reign--> REIGNING --open_doors--> doors open
-       ^                                       ^                  |
-       +------ abdicate, or the pipeline ends: in doubt ----------+
+       ^                                                          |
+       +---- abdicate, also once the pipeline has ended in doubt --+
 
 Promises  One role at a time: whoever writes to log and database is the only one. A reign's doors
           open once, and its clients are cut off when it ends.
@@ -99,18 +99,18 @@ class Roles:
                 f"epoch {epoch} is over: the log has records of epoch {log.end.epoch}",
                 hint="This node is no primary any more.",
             )
+        if requirement is not None and self.pull_door is None:
+            raise Rejected("there is no door for replicas", hint="Give the server a pull address.")
         path, settings = self._spec.database_path, self._spec.storage
         reached = await asyncio.to_thread(replayed, path, log, settings, events=self._events)
         state.on_applied(reached)
+        seeds = random.Random(secrets.randbits(64))
+        self._writer = Writer(path, settings, clock=self._clock, seeds=seeds)
         if self.pull_door is not None:
             self.pull_door.serve(Reign(epoch, (Hop(self._node),)))
             asked = requirement or Requirement(acks=0, members=frozenset())
             durable = log.durable.index
             self.leading = Leading(epoch, asked, durable=durable, door=self.pull_door)
-        elif requirement is not None:
-            raise Rejected("there is no door for replicas", hint="Give the server a pull address.")
-        seeds = random.Random(secrets.randbits(64))
-        self._writer = Writer(path, settings, clock=self._clock, seeds=seeds)
         committer = Committer(
             self._writer,
             log,
