@@ -167,7 +167,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag="run"):
     within_ms: int = 30_000
     """After so long in the queue it is not begun any more."""
     key: str = ""
-    """An idempotency key (`keys.py`). Only for a transaction of its own."""
+    """An idempotency key (`tokens.py`). Only for a transaction of its own."""
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):

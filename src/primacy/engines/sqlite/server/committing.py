@@ -86,7 +86,6 @@ class Committer:
         self.running: Job | None = None
         self.running_since_s = 0.0
         self.committed_groups = 0
-        self.committed_transactions = 0
         self._log = log
         self._node = node
         self._epoch = epoch
@@ -124,7 +123,6 @@ class Committer:
             self._cut(jobs, error)
             raise
         self.committed_groups += 1
-        self.committed_transactions += len(changes)
         return True
 
     def commit_entries(self, entries: Sequence[Entry], *, is_answered: bool = True) -> None:

@@ -235,10 +235,6 @@ class Door:
         self._server: asyncio.Server | None = None
 
     @property
-    def connection_count(self) -> int:
-        return len(self._connections)
-
-    @property
     def leader(self) -> str:
         return self.around.state.leader
 

@@ -51,8 +51,8 @@ class Pipeline:
         self._thread.start()
 
     def close(self) -> list[Job]:
-        """Takes no more, interrupts what runs, logs nothing that is not in the log by then. Gives
-        back what was not begun."""
+        """Takes no more, interrupts what runs, and undoes a group that is still executed; what is
+        being logged comes to its end. Gives back what was not begun."""
         if self.state is State.TAKING:
             self.state = State.CLOSED
         left = self.inbox.close()

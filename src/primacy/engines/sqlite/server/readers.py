@@ -145,10 +145,6 @@ class Readers:
         self._free = deque(self._all)
         self._waiting: deque[asyncio.Future[Reader]] = deque()
 
-    @property
-    def busy_count(self) -> int:
-        return len(self._all) - len(self._free)
-
     async def lease(self, *, within_s: float) -> Reader:
         """`Unavailable`: all are busy for so long. Give it back with `release`."""
         if self._free:

@@ -76,7 +76,7 @@ def run_undoably(writer: Writer, run: Run) -> KeptAnswer:
 def done_of(
     answer: KeptAnswer, number: int, *, token: str, is_in_transaction: bool = False
 ) -> Done:
-    """All rows in one answer, as long as they fit; see `check_fits`."""
+    """All rows in one answer: the session makes pages of them."""
     return Done(
         number,
         answer.columns,

@@ -106,6 +106,8 @@ def _problems(spec: Spec) -> list[str]:
             "-", "_"
         ).isidentifier(),
         f"port = {spec.port}: 1 to 65535": 0 < spec.port < 65536,
+        f"pull.port = {spec.pull.port if spec.pull else 0}: 1 to 65535": spec.pull is None
+        or 0 < spec.pull.port < 65536,
         f"epoch = {spec.epoch}: not below 0": spec.epoch >= 0,
         f"readers = {limits.readers}: 1 to 64": 1 <= limits.readers <= 64,
         f"group_max = {limits.group_max}: at least 1": limits.group_max >= 1,

@@ -32,7 +32,7 @@ def prepare(connection: apsw.Connection, rules: Rules, sql: str, params: Params)
     try:
         cursor.execute(sql, params, can_cache=False)
     except apsw.ExecTraceAbort:
-        pass
+        pass  # As `stop` asks: what was to be learned is known before anything runs.
     except apsw.AuthError as error:
         refusal = rules.refusal
         if refusal is None:

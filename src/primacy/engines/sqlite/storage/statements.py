@@ -129,7 +129,10 @@ _SINGLE_ROW = re.compile(
 _OF_A_ZONE = re.compile(r"localtime|utc", re.I)
 
 _NO_PLACE_HERE = {
-    "VACUUM": ("VACUUM runs alone, outside of transactions", "Ask the server for a vacuum."),
+    "VACUUM": (
+        "VACUUM runs alone, outside of transactions",
+        "Leave it: what rows gave free is used again.",
+    ),
     "BEGIN": ("BEGIN stands in a transaction already", "Use SAVEPOINT for a part of it."),
 }
 _ENDS_IT = ("COMMIT, END and ROLLBACK are not SQL here", "End the transaction by the session.")

@@ -47,6 +47,10 @@ BAD = {
     "a missing field": ({"cluster": "shop"}, "node"),
     "a wrong type": ({**GOOD, "port": "x"}, "port"),
     "a port": ({**GOOD, "port": 0}, "port = 0"),
+    "a port for replicas": (
+        {**GOOD, "pull": {"host": "h", "port": 70000, "secret_path": "s"}},
+        "pull.port = 70000",
+    ),
     "a database's name": ({**GOOD, "database": "../x"}, "a file's name"),
     "an epoch": ({**GOOD, "epoch": -1}, "epoch = -1"),
     "a limit": ({**GOOD, "limits": {"login_s": 0}}, "time limit"),
