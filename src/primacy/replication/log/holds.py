@@ -13,6 +13,8 @@ from primacy.errors import Rejected
 from primacy.replication.log.segments import corrupt
 from primacy.runtime.files import replace_file
 
+VERSION = 1
+
 HOLDS_MAX = 256
 """Names: replicas and backups of one node, many times over."""
 
@@ -55,14 +57,20 @@ class Holds:
     def write(self) -> None:
         """What stands in memory is what a restart will find."""
         if self._indexes != self._written:
-            replace_file(self._path, [msgspec.json.encode(_Stored(1, self._indexes))])
+            replace_file(self._path, [msgspec.json.encode(_Stored(VERSION, self._indexes))])
             self._written = dict(self._indexes)
 
 
 def _read(path: Path) -> dict[str, int]:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Stored).holds
+        stored = msgspec.json.decode(path.read_bytes(), type=_Stored)
     except FileNotFoundError:
         return {}
     except msgspec.DecodeError as error:
         raise corrupt(path, 0, str(error)) from error
+    if stored.version != VERSION:
+        raise Rejected(
+            f"{path} has version {stored.version}, this primacy reads {VERSION}",
+            hint="Nothing was changed. Run the release that wrote it, or a newer one.",
+        )
+    return stored.holds

@@ -1,6 +1,7 @@
 """Where a record stands: from its index to file and offset, and back.
 
-Promises  A lookup reads at most `EVERY_BYTES` more than what it looks for.
+Promises  A lookup reads at most `EVERY_BYTES`, or what was written between two syncs, more than
+          what it looks for.
 Does not  Check checksums: whoever takes a record out of the log does, by `decode`.
 """
 

@@ -409,12 +409,15 @@ def test_a_bound_inside_one_append_is_kept_from_memory_and_from_files(tmp_path: 
                     assert indexes == list(range(after + 1, until + 1))
 
 
-def test_a_damaged_list_of_holds_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_list_of_holds_or_a_newer_ones_is_refused(tmp_path: Path) -> None:
     directory = tmp_path / "log"
     with with_rows(directory, 1) as log:
         log.hold("c", 1)
     (directory / "holds.json").write_bytes(b"{")
     with pytest.raises(Corrupt, match=r"holds.json, offset 0"):
+        opened(directory)
+    (directory / "holds.json").write_bytes(b'{"version": 2, "holds": {"c": 1}, "more": []}')
+    with pytest.raises(Rejected, match=r"holds.json has version 2, this primacy reads 1"):
         opened(directory)
 
 
