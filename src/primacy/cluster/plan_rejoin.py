@@ -179,7 +179,8 @@ def plan_clone(view: View, policy: Policy, record: PrimaryRecord, why: str) -> P
 def _spare(
     view: View, policy: Policy, record: PrimaryRecord, durability: DurabilityRecord
 ) -> NodeId | None:
-    """A healthy replica without which enough members acknowledge: one outside the set first."""
+    """A healthy replica without which, and without those that others have asked, enough members
+    acknowledge: one outside the set first."""
     able = [
         each.node
         for each in durability.members
@@ -195,7 +196,7 @@ def _spare(
         for node in policy.data_nodes
         if node not in (view.node, record.node, *asked)
         and _is_well(view, policy, record, node)
-        and len([each for each in able if each != node]) >= durability.acks
+        and len([each for each in able if each != node and each not in asked]) >= durability.acks
     ]
     named = {each.node for each in durability.members}
     return min(fit, key=lambda node: (node in named, policy.weight(node), node), default=None)

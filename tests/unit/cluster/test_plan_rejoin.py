@@ -171,7 +171,12 @@ DONORS: dict[str, tuple[View, NodeId | None, NodeId | None]] = {
     "one outside the set goes first": (back(ABSENT, durability=members(C)), D, D),
     "the last member is not asked": (back(ABSENT, **TWO_ARE_LEFT), B, B),
     "the other members must be well": (back(ABSENT, nodes=BROKEN), B, B),
-    "one that gives a copy already is not asked": (back(ABSENT, nodes=GIVING), D, None),
+    "one that gives a copy already is not asked": (
+        back(ABSENT, nodes=GIVING, durability=members(D, E)),
+        D,
+        None,
+    ),
+    "one member is asked already: the last is not (seed 1718)": (back(ABSENT, nodes=GIVING), B, B),
     "nobody need acknowledge: any replica": (back(ABSENT, durability=members(acks=0)), C, C),
     "the sync set does not stand yet": (back(ABSENT, durability=durability(E1, A)), B, B),
 }
