@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import msgspec
-import uvloop
 
 import primacy
 from primacy.cli.assemble import Parts, agent_of, hooks_of, router_of, store_client, store_server
@@ -35,6 +34,7 @@ from primacy.coordination.embedded.server import StoreServer
 from primacy.engines.mariadb.process import SEARCH_PATH
 from primacy.errors import PrimacyError
 from primacy.model import NodeId
+from primacy.runtime import loops
 from primacy.runtime.files import DiskFull
 from primacy.runtime.launching import Launch, launch
 from primacy.runtime.processes import Watched, reap, watch
@@ -66,7 +66,7 @@ def run_node(
     run_dir = config.state_dir(node) / "run"
     run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
     with pid_file(run_dir / "agent.pid"):
-        uvloop.run(_until_signal(lambda: _node(parts, life), life))
+        loops.run(_until_signal(lambda: _node(parts, life), life))
     sys.stderr.flush()
     if life.is_to_begin_again:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -81,7 +81,7 @@ def run_router(config: Config, node: str, *, path: Path, is_json: bool) -> None:
     run_dir = config.state_dir(node) / "run"
     run_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
     with pid_file(run_dir / "router.pid", note=router_digest(config)):
-        uvloop.run(
+        loops.run(
             _until_signal(lambda: _router(Parts(config, path.absolute(), name, clock, events)))
         )
 

@@ -17,13 +17,13 @@ from http import HTTPStatus
 
 import msgspec
 import uvicorn
-import uvloop
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from primacy.clock import Clock
 from primacy.cluster.control.answers import Problem
 from primacy.model import Address
+from primacy.runtime.loops import new_event_loop
 from primacy.telemetry import Event, Sink
 from primacy.web.pace import Pace
 from primacy.web.punctual import PunctualProtocol
@@ -98,7 +98,7 @@ class _Life:
     def live(self, tell: Callable[[str], object]) -> None:
         reason = "it was stopped"
         try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 runner.run(self._serve())
         except Exception as error:  # noqa: BLE001 - the thread's outermost edge: the agent is told.
             reason = f"{type(error).__name__}: {error}"

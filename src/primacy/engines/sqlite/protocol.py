@@ -30,14 +30,12 @@ REQUEST_BYTES_MAX = 16 << 20
 """One request: SQL and all its parameters."""
 
 ANSWER_BYTES_MAX = 20 << 20
-"""One answer: a page of rows, and at most one row of `ROW_BYTES_MAX` beyond it."""
+"""One answer: a page of rows, and at most one row beyond it, which the server bounds at 8 MiB."""
 
 LOGIN_BYTES_MAX = 4096
 """A client's message before it has logged in."""
 
 SQL_BYTES_MAX = 1 << 20
-ROW_BYTES_MAX = 16 << 20
-"""The largest value, and so about the largest row."""
 
 PAGE_BYTES = 256 << 10
 PAGE_ROWS_MAX = 1000

@@ -9,12 +9,11 @@ import signal
 import sys
 from pathlib import Path
 
-import uvloop
-
 from primacy.clock import SystemClock
 from primacy.engines.sqlite.server.process import SqliteServer
 from primacy.engines.sqlite.server.spec import Spec, read_spec
 from primacy.errors import PrimacyError, Rejected
+from primacy.runtime import loops
 from primacy.telemetry import Event
 
 EXIT_FAILED = 1
@@ -30,7 +29,7 @@ def main(arguments: list[str]) -> int:
         return _explained("one argument is needed: the server's JSON file", EXIT_REJECTED)
     try:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        why = uvloop.run(serve(read_spec(Path(arguments[0]))))
+        why = loops.run(serve(read_spec(Path(arguments[0]))))
     except Rejected as error:
         return _explained(str(error), EXIT_REJECTED)
     except (PrimacyError, OSError) as error:
