@@ -31,7 +31,7 @@ from primacy.config import Config
 from primacy.config.changes import digest
 from primacy.coordination.api import Store
 from primacy.coordination.embedded.server import StoreServer
-from primacy.engines.mariadb.process import SEARCH_PATH
+from primacy.engines.process import SEARCH_PATH
 from primacy.errors import PrimacyError
 from primacy.model import NodeId
 from primacy.runtime import loops

@@ -43,7 +43,7 @@ from primacy.engines.mariadb.accounts import (
     login,
     replication_account,
 )
-from primacy.engines.mariadb.process import SEARCH_PATH
+from primacy.engines.process import SEARCH_PATH
 from primacy.errors import PrimacyError, Unavailable
 from primacy.model import NodeId
 from primacy.runtime.page import PageReader, boottime_ns

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from tests.integration.mariadb.conftest import A, B, C, Trio, run
 
-from primacy.engines.mariadb.notes import NoteFile
+from primacy.engines.notes import NoteFile
 from primacy.errors import Unavailable
 from primacy.model import Epoch, NodeId, Position
 

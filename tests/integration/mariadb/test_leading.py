@@ -10,7 +10,7 @@ from tests.integration.mariadb.conftest import A, B, C, Trio, run
 from primacy.engines.api import Branch, ServerState
 from primacy.engines.mariadb.accounts import Login
 from primacy.engines.mariadb.connection import rows
-from primacy.engines.mariadb.notes import NoteFile
+from primacy.engines.notes import NoteFile
 from primacy.errors import Conflict, PrimacyError, Rejected, Unavailable
 from primacy.model import Epoch, Position
 

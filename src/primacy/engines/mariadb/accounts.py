@@ -15,7 +15,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from primacy.engines.mariadb.notes import replace_durably
+from primacy.engines.notes import replace_durably
 from primacy.model import NodeId
 
 OWN_PREFIX = "primacy_"

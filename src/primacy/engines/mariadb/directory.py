@@ -16,8 +16,8 @@ import msgspec
 from primacy.engines.api import ServerState
 from primacy.engines.mariadb.accounts import agent_user, bootstrap_sql, write_secrets
 from primacy.engines.mariadb.config_file import server_config
-from primacy.engines.mariadb.notes import replace_durably
 from primacy.engines.mariadb.settings import MariaDbSettings
+from primacy.engines.notes import replace_durably
 from primacy.errors import Conflict, Rejected, Unavailable
 from primacy.model import ORIGIN, Epoch, Incarnation, Position
 from primacy.runtime.files import sync_directory

@@ -28,11 +28,11 @@ from primacy.engines.mariadb.logs import (
     read_logs,
     save_logs,
 )
-from primacy.engines.mariadb.notes import replace_durably
 from primacy.engines.mariadb.observe import EpochRow
 from primacy.engines.mariadb.rewinding import obstacle
 from primacy.engines.mariadb.scanning import Change
 from primacy.engines.mariadb.settings import MariaDbSettings
+from primacy.engines.notes import replace_durably
 from primacy.model import ORIGIN, Epoch, Position
 from primacy.runtime.files import sync_directory
 

@@ -28,14 +28,14 @@ from primacy.engines.mariadb.diverged import Remembered, branch_of, log_end, sav
 from primacy.engines.mariadb.following import Follower
 from primacy.engines.mariadb.gtid import sequence_of
 from primacy.engines.mariadb.lifecycle import Lifecycle
-from primacy.engines.mariadb.notes import NoteFile
 from primacy.engines.mariadb.observe import Known, Status, observation
-from primacy.engines.mariadb.process import ServerProcess
 from primacy.engines.mariadb.replica import Receiver
 from primacy.engines.mariadb.rewinder import Rewinder
 from primacy.engines.mariadb.server import LocalServer
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.engines.mariadb.source import Source
+from primacy.engines.notes import NoteFile
+from primacy.engines.process import ServerProcess
 from primacy.errors import Conflict, OutcomeUnknown, PrimacyError, Unavailable
 from primacy.model import Epoch, NodeId, Position
 from primacy.telemetry import Event, Sink, Value
@@ -63,7 +63,13 @@ class MariaDbEngine:
         self._directory = Directory(settings)
         self._notes = NoteFile(settings.layout.notes)
         self._server = LocalServer(settings, clock)
-        self._process = ServerProcess(settings, unix_user=self._directory.unix_user)
+        self._process = ServerProcess(
+            settings.layout.guard,
+            page=settings.page,
+            port=settings.port,
+            launcher=settings.launcher,
+            unix_user=self._directory.unix_user,
+        )
         self._receiver = Receiver(settings, self._server, self._process, events)
         self._follower = Follower(settings, self._server, self._receiver)
         self._source = Source(settings, self._server)

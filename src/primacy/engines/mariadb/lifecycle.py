@@ -15,10 +15,10 @@ from primacy.engines.api import ServerState
 from primacy.engines.mariadb.connection import Connection, integer, rows
 from primacy.engines.mariadb.directory import Directory
 from primacy.engines.mariadb.gtid import parse_list
-from primacy.engines.mariadb.notes import NoteFile
-from primacy.engines.mariadb.process import ServerProcess
 from primacy.engines.mariadb.server import LocalServer
 from primacy.engines.mariadb.settings import MariaDbSettings
+from primacy.engines.notes import NoteFile
+from primacy.engines.process import ServerProcess
 from primacy.errors import Conflict, OutcomeUnknown, Rejected, Unavailable
 from primacy.model import Epoch, Position
 

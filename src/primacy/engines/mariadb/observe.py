@@ -17,7 +17,7 @@ from primacy.engines.mariadb.connection import Connection, Row, rows
 from primacy.engines.mariadb.errant import Author, errant
 from primacy.engines.mariadb.errors import DIVERGED, UPSTREAM_AWAY
 from primacy.engines.mariadb.gtid import Gtid, parse_list, sequence_of
-from primacy.engines.mariadb.notes import Notes
+from primacy.engines.notes import Notes
 from primacy.model import Epoch, Incarnation, NodeId, Position
 
 _HEALTH = "UPDATE primacy.health SET n = n + 1 WHERE id = 1"

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from primacy.engines.mariadb.process import SEARCH_PATH, program_path
+from primacy.engines.process import SEARCH_PATH, program_path
 from primacy.errors import PrimacyError, Unavailable
 
 WORDS_MAX = 4000

@@ -18,11 +18,11 @@ from primacy.engines.mariadb.accounts import MAINTENANCE, client_file, login
 from primacy.engines.mariadb.connection import Connection, integer, rows
 from primacy.engines.mariadb.gtid import before, sequence_of
 from primacy.engines.mariadb.logs import Reading, read_logs, relay_logs, replay
-from primacy.engines.mariadb.notes import replace_durably
 from primacy.engines.mariadb.observe import Status, Upstream, read_upstream
-from primacy.engines.mariadb.process import ServerProcess
 from primacy.engines.mariadb.server import LocalServer
 from primacy.engines.mariadb.settings import MariaDbSettings
+from primacy.engines.notes import replace_durably
+from primacy.engines.process import ServerProcess
 from primacy.errors import Conflict, Unavailable
 from primacy.model import Address
 from primacy.telemetry import Event, Sink, Value

@@ -3,8 +3,8 @@
 import pytest
 
 from primacy.engines.mariadb.errant import Author
-from primacy.engines.mariadb.notes import Notes
 from primacy.engines.mariadb.observe import Known, Status, Upstream, observation
+from primacy.engines.notes import Notes
 from primacy.model import Incarnation, NodeId
 
 A = NodeId("a")

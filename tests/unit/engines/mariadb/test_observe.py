@@ -6,8 +6,8 @@ import pytest
 
 from primacy.engines.mariadb.errant import Author
 from primacy.engines.mariadb.gtid import parse_list
-from primacy.engines.mariadb.notes import Notes
 from primacy.engines.mariadb.observe import EpochRow, Known, Status, Upstream, observation
+from primacy.engines.notes import Notes
 from primacy.model import Epoch, Incarnation, NodeId, Position
 
 

@@ -6,11 +6,10 @@ Promises  At most one server of this node runs. The agent's end leaves guard and
 
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from primacy.engines.guarding import Guarded, attach, guard_spec, start_guard
-from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.errors import Conflict, Rejected
 from primacy.model import Address
 from primacy.runtime.outgoing import cut_outgoing
@@ -18,12 +17,27 @@ from primacy.runtime.outgoing import cut_outgoing
 SEARCH_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 """Debian keeps the server in a folder that is not on everybody's path."""
 
+OUTPUT_NAME = "server.out"
+"""What the server writes to its standard output and error, in the guard's folder."""
+
 
 class ServerProcess:
     """The server under its guard. Used from one event loop."""
 
-    def __init__(self, settings: MariaDbSettings, *, unix_user: str | None) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        guard_dir: Path,
+        *,
+        page: Path,
+        port: int,
+        launcher: Path | None,
+        unix_user: str | None = None,
+    ) -> None:
+        """`port` is the server's own door for clients; the launcher starts the guard, if any."""
+        self._guard_dir = guard_dir
+        self._page = page
+        self._port = port
+        self._launcher = launcher
         self._unix_user = unix_user
         self._guarded: Guarded | None = None
 
@@ -36,24 +50,25 @@ class ServerProcess:
         """Take over what an earlier agent left; False where nothing runs."""
         if not self.is_alive():
             await self._bury()
-            self._guarded = await attach(self._settings.layout.guard)
+            self._guarded = await attach(self._guard_dir)
         return self._guarded is not None
 
-    async def start(self, argv: Sequence[str]) -> None:
+    async def start(
+        self, argv: Sequence[str], *, environment: Mapping[str, str] | None = None
+    ) -> None:
         """`Rejected` where the program cannot be run. Does not wait until the server answers."""
         if self.is_alive():
             raise Conflict("the server runs already", hint="Observe it.")
         await self._bury()
-        layout = self._settings.layout
         spec = guard_spec(
             (program_path(argv[0]), *argv[1:]),
-            state_dir=layout.guard,
-            page_path=self._settings.page,
-            log_path=layout.guard / "server.out",
+            state_dir=self._guard_dir,
+            page_path=self._page,
+            log_path=self._guard_dir / OUTPUT_NAME,
             user=self._unix_user,
-            environment={"PATH": SEARCH_PATH, "LC_ALL": "C.UTF-8"},
+            environment={**(environment or {}), "PATH": SEARCH_PATH, "LC_ALL": "C.UTF-8"},
         )
-        self._guarded = await start_guard(spec, launcher=self._settings.launcher)
+        self._guarded = await start_guard(spec, launcher=self._launcher)
 
     def is_alive(self) -> bool:
         """Neither the guard nor the server has been heard to exit."""
@@ -79,7 +94,7 @@ class ServerProcess:
         where this process may not."""
         if self._guarded is None or not self.is_alive():
             return 0
-        return cut_outgoing(self._guarded.database, to, own_port=self._settings.port)
+        return cut_outgoing(self._guarded.database, to, own_port=self._port)
 
     def let_go(self) -> None:
         """The agent leaves; guard and server stay."""
@@ -102,5 +117,5 @@ def program_path(name: str) -> str:
     """`Rejected` where there is no such program."""
     found = shutil.which(name, path=SEARCH_PATH) if "/" not in name else name
     if found is None or not Path(found).exists():
-        raise Rejected(f"{name} is not installed", hint="Install mariadb-server.")
+        raise Rejected(f"{name} is not installed", hint="Install the package that has it.")
     return found
