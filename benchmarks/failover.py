@@ -1,6 +1,6 @@
 """Write outage per fault on real servers: median, p90, worst, and where the time went.
 
-    .venv/bin/python benchmarks/failover.py --rounds 10 [--profile fast] [--json]
+    .venv/bin/python benchmarks/failover.py --rounds 10 [--engine mariadb] [--profile fast] [--json]
 
 Runs `primacy demo` and reads its account. The floor of the same run is what the engine itself
 needed: the seconds of promotion and opening on the winner. The machine's load is printed, since on
@@ -51,12 +51,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--profile", default="default", choices=("default", "fast"))
+    parser.add_argument("--engine", default="mariadb")
     parser.add_argument("--fault", default="all")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    command = [sys.executable, "-m", "primacy.cli.main", "demo", "--engine", "mariadb", "--json"]
+    command = [sys.executable, "-m", "primacy.cli.main", "demo", "--json"]
     command += ["--rounds", str(options.rounds), "--profile", options.profile]
-    command += ["--fault", options.fault]
+    command += ["--fault", options.fault, "--engine", options.engine]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if not done.stdout.strip():
         sys.stderr.write("the demo gave no account; its timeline is above\n")
@@ -67,10 +68,18 @@ def main() -> int:
     load = [round(each, 2) for each in os.getloadavg()]
     if options.json:
         print(
-            json.dumps({"profile": options.profile, "load": load, "rows": rows, "ok": told["ok"]})
+            json.dumps(
+                {
+                    "engine": options.engine,
+                    "profile": options.profile,
+                    "load": load,
+                    "rows": rows,
+                    "ok": told["ok"],
+                }
+            )
         )
     else:
-        print(f"profile {options.profile}, load {load}, ok {told['ok']}")
+        print(f"{options.engine}, profile {options.profile}, load {load}, ok {told['ok']}")
         for row in rows:
             print(" ".join(f"{key}={value}" for key, value in row.items()))
     return 0 if told["ok"] else 1

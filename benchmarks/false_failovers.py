@@ -27,8 +27,8 @@ from pathlib import Path
 
 import msgspec
 
+from primacy.cli.demo_database import DemoDatabase, database_of
 from primacy.cli.demo_ledger import LedgerFile, Owner, outage, settle
-from primacy.cli.demo_mariadb import MariaDbDemo
 from primacy.cli.demo_nodes import LocalCluster
 from primacy.cli.demo_scene import Scene
 from primacy.clock import SystemClock
@@ -59,6 +59,7 @@ BURN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
+    engine: str
     minutes: float
     profile: str
     busy: int
@@ -93,7 +94,7 @@ class Hour:
         self._seen = Seen()
         self._is_measuring = False
         self._scene = Scene(cluster, clock=self._clock, say=self._hear)
-        self._database = MariaDbDemo(cluster)
+        self._database = database_of(options.engine)(cluster)
         self._ledger = LedgerFile(cluster.root / "ledger")
 
     async def run(self) -> dict[str, object]:
@@ -169,16 +170,14 @@ class Hour:
             raise Unavailable("no primary at the end", hint="See the timeline above.")
         lines = self._ledger.lines().copy()  # Before the rows are read: each must be among them.
         present = await asyncio.to_thread(self._database.rows, primary)
-        owners = [
-            Owner(at_s, self._database.server_number(node))
-            for node, at_s in self._scene.primaries.values()
-        ]
+        owners = [Owner(at_s, node) for node, at_s in self._scene.primaries.values()]
         account = settle(
             lines, present=present, owners=owners, from_s=from_s, until_s=self._clock.wall_s()
         )
         late = account.late - account.late_direct
         borne = BARS[self._options.profile] * max(1.0, self._options.minutes / 60.0)
         return {
+            "engine": self._options.engine,
             "profile": self._options.profile,
             "minutes": self._options.minutes,
             "cores": self._options.cores,
@@ -218,7 +217,7 @@ def burning(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def writing(root: Path, database: MariaDbDemo) -> Iterator[None]:
+def writing(root: Path, database: DemoDatabase) -> Iterator[None]:
     """The demo's clients."""
     spec = root / "writers.json"
     spec.write_bytes(msgspec.json.encode(database.writers()))
@@ -244,9 +243,8 @@ async def measure(options: Options) -> dict[str, object]:
         root,
         clock=SystemClock(),
         names=NODES,
-        settings='[cluster]\nname = "calm"\nengine = "mariadb"\n'
-        f"lease_ttl_s = {PROFILES[options.profile]}\n"
-        "[mariadb]\ninnodb_buffer_pool_mb = 32\n",
+        settings=f'[cluster]\nname = "calm"\nengine = "{options.engine}"\n'
+        f"lease_ttl_s = {PROFILES[options.profile]}\n{database_of(options.engine).settings}\n",
     )
     try:
         return await Hour(options, cluster).run()
@@ -260,6 +258,7 @@ async def measure(options: Options) -> dict[str, object]:
 
 def parsed() -> Options:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--engine", default="mariadb")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--profile", default="default", choices=sorted(PROFILES))
     parser.add_argument("--busy", type=int, default=20)
@@ -269,6 +268,7 @@ def parsed() -> Options:
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     return Options(
+        engine=given.engine,
         minutes=given.minutes,
         profile=given.profile,
         busy=given.busy,

@@ -21,10 +21,10 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from primacy.cli.demo_database import DemoDatabase, database_of
 from primacy.cli.demo_disks import SmallDisk
 from primacy.cli.demo_faults.catalogue import DISK, NETWORK, Programme, programme
 from primacy.cli.demo_faults.stage import Stage
-from primacy.cli.demo_mariadb import MariaDbDemo
 from primacy.cli.demo_network import LOOPBACK, CuttableNetwork, Loopback, Network
 from primacy.cli.demo_nodes import LocalCluster
 from primacy.cli.demo_relayed import cuttable
@@ -33,7 +33,7 @@ from primacy.cli.demo_scene import Scene
 from primacy.cli.demo_writers import WritersSpec
 from primacy.clock import SystemClock
 from primacy.config import PROFILES
-from primacy.errors import PrimacyError, Rejected, Unavailable
+from primacy.errors import PrimacyError, Unavailable
 from primacy.model import NodeId
 
 NODES = ("a", "b", "c")
@@ -67,11 +67,7 @@ class DemoResult(msgspec.Struct, frozen=True):
 
 def run_demo(options: DemoOptions) -> int:
     """Returns the exit code: 0 only if nothing was lost, all healed and all nodes are equal."""
-    if options.engine != "mariadb":
-        raise Rejected(
-            f"--engine {options.engine}: this version has the engine mariadb",
-            hint="Leave --engine away or say --engine mariadb.",
-        )
+    database_of(options.engine)  # `Rejected` before anything is done.
     chance = random.Random(options.seed)
     plan = programme(options.fault, rounds=options.rounds, chance=chance)
     root = Path(tempfile.mkdtemp(prefix="primacy-demo-"))
@@ -164,8 +160,7 @@ class Demo:
                 f"insecure = {str(is_beyond_loopback).lower()}",  # On a made-up LAN.
                 "[durability]",
                 f"acks = {self._options.acks}",
-                "[mariadb]",
-                "innodb_buffer_pool_mb = 32",
+                database_of(self._options.engine).settings,
             ]
         )
 
@@ -178,7 +173,7 @@ class Demo:
     async def _play(self, cluster: LocalCluster, disk: SmallDisk | None) -> bool:
         self._say("demo", f"three nodes in {cluster.root}")
         scene = Scene(cluster, clock=self._clock, say=self._say)
-        database = MariaDbDemo(cluster)
+        database = database_of(self._options.engine)(cluster)
         cluster.start_all()
         is_equal = False
         async with asyncio.TaskGroup() as tasks:
@@ -225,7 +220,7 @@ class Demo:
         path.write_bytes(msgspec.json.encode(spec))
         return _start_writers(path)
 
-    async def _compare(self, scene: Scene, database: MariaDbDemo) -> bool:
+    async def _compare(self, scene: Scene, database: DemoDatabase) -> bool:
         """All nodes hold the same rows, once the last have been applied."""
         checksums: dict[NodeId, tuple[int, int]] = {}
 
@@ -245,7 +240,7 @@ class Demo:
             await self._tell_differences(scene, database)
         return are_equal()
 
-    async def _tell_differences(self, scene: Scene, database: MariaDbDemo) -> None:
+    async def _tell_differences(self, scene: Scene, database: DemoDatabase) -> None:
         """Which rows, and from which client: the first thing that one wants to know."""
         rows = {node: await asyncio.to_thread(database.rows, node) for node in scene.nodes}
         everywhere = set.intersection(*rows.values())

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from primacy.cli.demo_writers import LedgerLine
-from primacy.engines.mariadb.settings import SERVER_IDS_PER_NODE
-
-RW_DOOR = "rw"
+from primacy.cli.demo_writers import RW_DOOR, LedgerLine
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -27,10 +24,10 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """A primary record: since when it stood, in wall seconds, and the number of its node."""
+    """A primary record: since when it stood, in wall seconds, and its node."""
 
     since_s: float
-    server: int
+    node: str
 
 
 class LedgerFile:
@@ -93,7 +90,7 @@ def settle(
         newest = bisect_left(moments, line.sent_s)
         if newest == 0 or line.acked_s < from_s:
             return False
-        return line.server_id // SERVER_IDS_PER_NODE != since[newest - 1].server
+        return line.node != since[newest - 1].node
 
     late = [line for line in lines if is_late(line)]
     outage_s, outage_from_s = outage(lines, from_s=from_s, until_s=until_s)

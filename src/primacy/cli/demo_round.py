@@ -129,10 +129,7 @@ class Rounds:
         if primary is None:
             raise Unavailable("no primary after the fault", hint="See the timeline above.")
         present = await asyncio.to_thread(stage.database.rows, primary)
-        owners = [
-            Owner(at_s, stage.database.server_number(node))
-            for node, at_s in stage.scene.primaries.values()
-        ]
+        owners = [Owner(at_s, node) for node, at_s in stage.scene.primaries.values()]
         return settle(
             lines, present=present, owners=owners, from_s=stage.began_wall_s, until_s=until_s
         )

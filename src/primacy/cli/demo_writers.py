@@ -9,12 +9,15 @@ server never stop trying, whatever that server is.
 import os
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
-import pymysql
 
+from primacy.cli.demo_nodes import DemoNode
 from primacy.clock import SystemClock
+from primacy.errors import PrimacyError
 
 PAUSE_S = 0.02
 """Between two writes of one writer: a steady load that a small machine can carry."""
@@ -24,7 +27,8 @@ READ_TIMEOUT_S = 15
 """A commit may wait long for its acknowledgement; after this its outcome is left unknown."""
 SYNC_EVERY_S = 0.05
 
-TABLE = "primacy_demo.writes"
+RW_DOOR = "rw"
+ROUTER_WRITERS = 4
 
 
 class WriterSpec(msgspec.Struct, frozen=True):
@@ -37,6 +41,9 @@ class WriterSpec(msgspec.Struct, frozen=True):
 
 
 class WritersSpec(msgspec.Struct, frozen=True):
+    engine: str
+    nodes: tuple[str, ...]
+    """The data nodes, sorted by name."""
     writers: tuple[WriterSpec, ...]
     user: str
     password: str
@@ -50,7 +57,42 @@ class LedgerLine(msgspec.Struct, frozen=True, array_like=True):
     door: str
     sent_s: float
     acked_s: float
-    server_id: int
+    node: str
+    """Whose server acknowledged it."""
+
+
+def at_doors(nodes: Sequence[DemoNode]) -> tuple[WriterSpec, ...]:
+    """Four at the routers' doors, one at each server."""
+    through = [
+        WriterSpec(number, RW_DOOR, node.host, node.ports["rw_port"])
+        for number in range(ROUTER_WRITERS)
+        for node in (nodes[number % len(nodes)],)
+    ]
+    direct = [
+        WriterSpec(ROUTER_WRITERS + number, node.name, node.host, node.ports["database_port"])
+        for number, node in enumerate(nodes)
+    ]
+    return (*through, *direct)
+
+
+class Client(Protocol):
+    """One connection of one writer. A `PrimacyError` where anything goes wrong."""
+
+    @property
+    def node(self) -> str:
+        """Whose server has answered."""
+        ...
+
+    def insert(self, row: int, door: str, sent_s: float) -> None:
+        """One row in a transaction of its own; acknowledged when this returns."""
+        ...
+
+    def abandon(self) -> None:
+        """Without a word to the server, which may be frozen."""
+        ...
+
+
+Connect = Callable[[WriterSpec, WritersSpec], Client]
 
 
 class Ledger:
@@ -71,69 +113,59 @@ class Ledger:
 class Writer:
     """One thread, one connection, one row at a time."""
 
-    def __init__(self, spec: WriterSpec, whole: WritersSpec, ledger: Ledger) -> None:
+    def __init__(
+        self, spec: WriterSpec, whole: WritersSpec, ledger: Ledger, connect: Connect
+    ) -> None:
         self._spec = spec
         self._whole = whole
         self._ledger = ledger
+        self._connect = connect
         self._clock = SystemClock()
         self._next_row = (spec.number << 40) + 1
-        self._connection: pymysql.connections.Connection | None = None
-        self._server_id = 0
+        self._client: Client | None = None
 
     def run(self, stop: threading.Event) -> None:
         while not stop.is_set():
             try:
                 self._write()
                 stop.wait(PAUSE_S)
-            except (pymysql.err.Error, OSError):
+            except PrimacyError:
                 self._disconnect()
                 stop.wait(RETRY_S)
         self._disconnect()
 
     def _write(self) -> None:
-        connection = self._connection or self._connect()
+        client = self._client
+        if client is None:
+            client = self._client = self._connect(self._spec, self._whole)
         row = self._next_row
         self._next_row += 1
         sent_s = self._clock.wall_s()
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"INSERT INTO {TABLE} (id, door, sent_s) VALUES (%s, %s, %s)",
-                (row, self._spec.door, sent_s),
-            )
+        client.insert(row, self._spec.door, sent_s)
         self._ledger.note(
-            LedgerLine(row, self._spec.door, sent_s, self._clock.wall_s(), self._server_id)
+            LedgerLine(row, self._spec.door, sent_s, self._clock.wall_s(), client.node)
         )
-
-    def _connect(self) -> "pymysql.connections.Connection":
-        connection = pymysql.connect(
-            host=self._spec.host,
-            port=self._spec.port,
-            user=self._whole.user,
-            password=self._whole.password,
-            autocommit=True,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
-            write_timeout=READ_TIMEOUT_S,
-            ssl_disabled=True,  # Making an unused TLS context costs more than the connection.
-        )
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT @@server_id")
-            found = cursor.fetchone()
-        self._server_id = int(found[0]) if found else 0
-        self._connection = connection
-        return connection
 
     def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001  # close() would wait for a frozen server.
+        client, self._client = self._client, None
+        if client is not None:
+            client.abandon()
+
+
+def connect_of(engine: str) -> Connect:
+    """Only the driver that is asked for is imported."""
+    from primacy.cli.demo_mariadb_client import MariaDbClient
+
+    del engine
+    return MariaDbClient
 
 
 def run(spec: WritersSpec) -> None:
     """Write until standard input ends."""
     stop = threading.Event()
     ledger = Ledger(Path(spec.ledger))
-    writers = [Writer(each, spec, ledger) for each in spec.writers]
+    connect = connect_of(spec.engine)
+    writers = [Writer(each, spec, ledger, connect) for each in spec.writers]
     threads = [threading.Thread(target=each.run, args=(stop,), daemon=True) for each in writers]
     threads.append(threading.Thread(target=ledger.sync_until, args=(stop,)))
     for thread in threads:

@@ -17,7 +17,7 @@ from tests.integration.cluster.conftest import SETTINGS, Live, live_cluster, run
 from tests.integration.web.test_schemathesis import surprises
 from tests.ports import free_ports
 
-from primacy.cli.demo_writers import TABLE
+from primacy.cli.demo_mariadb_client import TABLE
 from primacy.model import NodeId
 
 GUIDE = Path(__file__).parents[3] / "docs/guides/haproxy.md"

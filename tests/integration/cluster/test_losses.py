@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.integration.cluster.asking import asked
 from tests.integration.cluster.conftest import SETTINGS, Live, live_cluster, run
 
-from primacy.cli.demo_writers import TABLE
+from primacy.cli.demo_mariadb_client import TABLE
 from primacy.model import NodeId
 
 

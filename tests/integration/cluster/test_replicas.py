@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pymysql
 from tests.integration.cluster.conftest import Live, live_cluster, run
 
-from primacy.cli.demo_writers import TABLE
+from primacy.cli.demo_mariadb_client import TABLE
 from primacy.model import NodeId
 
 

@@ -11,20 +11,19 @@ from primacy.cli.demo_faults import catalogue
 from primacy.cli.demo_faults.catalogue import FAULTS, NEEDS, named, programme
 from primacy.cli.demo_ledger import Account, LedgerFile, Owner, settle
 from primacy.cli.demo_writers import LedgerLine
-from primacy.engines.mariadb.settings import SERVER_IDS_PER_NODE
 from primacy.errors import Rejected
 
 NOTHING_MISSING = dict.fromkeys(NEEDS, lambda: "")
 NOT_ROOT = dict.fromkeys(NEEDS, lambda: "that needs root")
 
 
-def line(row: int, *, node: int = 1, sent_s: float, door: str = "rw") -> LedgerLine:
-    return LedgerLine(row, door, sent_s, sent_s + 0.01, node * SERVER_IDS_PER_NODE + 7)
+def line(row: int, *, node: str = "a", sent_s: float, door: str = "rw") -> LedgerLine:
+    return LedgerLine(row, door, sent_s, sent_s + 0.01, node)
 
 
 def account(lines: Collection[LedgerLine], *, present: Collection[int]) -> Account:
-    """Node 1 leads from 10 s, node 2 from 20 s, and node 1 again from 30 s."""
-    owners = [Owner(30.0, 1), Owner(10.0, 1), Owner(20.0, 2)]
+    """a leads from 10 s, b from 20 s, and a again from 30 s."""
+    owners = [Owner(30.0, "a"), Owner(10.0, "a"), Owner(20.0, "b")]
     return settle(lines, present=present, owners=owners, from_s=15.0, until_s=40.0)
 
 
@@ -70,12 +69,12 @@ def test_an_unknown_fault_is_refused_with_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("written", "late"),
     [
-        (line(1, node=1, sent_s=16.0), 0),
-        (line(1, node=1, sent_s=21.0), 1),
-        (line(1, node=2, sent_s=29.0), 0),
-        (line(1, node=2, sent_s=31.0), 1),
-        (line(1, node=1, sent_s=31.0), 0),
-        (line(1, node=1, sent_s=9.0), 0),
+        (line(1, node="a", sent_s=16.0), 0),
+        (line(1, node="a", sent_s=21.0), 1),
+        (line(1, node="b", sent_s=29.0), 0),
+        (line(1, node="b", sent_s=31.0), 1),
+        (line(1, node="a", sent_s=31.0), 0),
+        (line(1, node="a", sent_s=9.0), 0),
     ],
     ids=[
         "by the primary",
@@ -93,7 +92,7 @@ def test_late_is_what_another_than_the_newest_primary_acknowledged(
 
 
 def test_a_late_write_of_a_direct_client_is_told_apart_and_a_missing_row_is_lost() -> None:
-    direct = line(2, node=1, sent_s=21.0, door="a")
+    direct = line(2, node="a", sent_s=21.0, door="a")
     found = account([line(1, sent_s=16.0), direct], present=[2])
     assert (found.acknowledged, found.lost, found.late, found.late_direct) == (2, 1, 1, 1)
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 from primacy.cli.demo_faults.primary import hand_over
 from primacy.cli.demo_faults.stage import HOST_AWAY_S, Stage
 from primacy.cli.demo_ledger import read_ledger
-from primacy.cli.demo_writers import TABLE
+from primacy.cli.demo_writers import RW_DOOR
 from primacy.coordination.api import Put, Txn
 from primacy.errors import Unavailable
 from primacy.model import NodeId
@@ -18,6 +18,8 @@ BLOCKED_S = 1.0
 """Long enough for the relay log to hold what the tables do not."""
 AGENT_DEAD_S = 1.0
 """Shorter than the silence after which a primary stops counting on a replica."""
+ROWS_AHEAD = 50
+"""Beyond the newest that the clients have: about a second's worth."""
 ROWS_IN_THE_WAY = 200
 
 
@@ -43,7 +45,7 @@ async def laggard(stage: Stage, primary: NodeId) -> None:
 async def _promote_on_purpose(stage: Stage, slow: NodeId, primary: NodeId) -> None:
     """The negative control: the replica that holds everything loses its disk, and is given up."""
     other = next(node for node in stage.scene.nodes if node not in (slow, primary))
-    data = stage.cluster.nodes[other].state_dir / "data"
+    data = stage.database.data_directory(other)
     data.rename(data.with_name("data-lost"))
     stage.cluster.signal_part(other, "database", signal.SIGKILL)
     stage.say("demo", f"{other}'s disk is lost, and an operator accepts that")
@@ -91,10 +93,11 @@ async def replica_restart(stage: Stage, primary: NodeId) -> None:
     replica = stage.any_replica(primary)
     old_pid = stage.cluster.pids(replica).get("database")
     stage.say("demo", f"{replica}'s applier is blocked by a lock")
-    lock = await asyncio.to_thread(stage.database.lock, replica)
+    lock = await asyncio.to_thread(stage.database.block_applier, replica)
     try:
         await stage.pause(BLOCKED_S)
         stage.cluster.signal_part(replica, "database", signal.SIGKILL)
+        lock.close()
         await stage.until(
             lambda: stage.cluster.pids(replica).get("database") not in (old_pid, None),
             f"{replica}'s server is started again",
@@ -151,15 +154,10 @@ async def broken_replica(stage: Stage, primary: NodeId) -> None:
     replica = stage.any_replica(primary)
     before = stage.scene.view().nodes[replica].incarnation
     lines = await asyncio.to_thread(read_ledger, stage.cluster.root / "ledger")
-    newest = max(line.row for line in lines if line.door == "rw")
-    values = ", ".join(f"({newest + ahead}, 'x', 0)" for ahead in range(50, 50 + ROWS_IN_THE_WAY))
+    newest = max(line.row for line in lines if line.door == RW_DOOR)
+    rows = range(newest + ROWS_AHEAD, newest + ROWS_AHEAD + ROWS_IN_THE_WAY)
     stage.say("demo", f"{replica}'s tables get rows that the primary does not have")
-    await asyncio.to_thread(
-        stage.database.as_root,
-        replica,
-        "SET SESSION sql_log_bin = 0",
-        f"INSERT INTO {TABLE} (id, door, sent_s) VALUES {values}",
-    )
+    await asyncio.to_thread(stage.database.put_in_the_way, replica, rows)
     await stage.until(
         lambda: stage.scene.view().nodes[replica].incarnation not in (before, None),
         "the broken replica is cloned anew",

@@ -1,5 +1,6 @@
 """What happens to the primary's own processes."""
 
+import asyncio
 import signal
 from uuid import uuid4
 
@@ -87,16 +88,13 @@ async def hang(stage: Stage, primary: NodeId) -> None:
 
 
 async def no_restart(stage: Stage, primary: NodeId) -> None:
-    """A crash, and the server cannot start again: one of its files may not be read any more."""
+    """A crash, and the server cannot start again."""
     epoch = stage.epoch
-    file = stage.cluster.nodes[primary].state_dir / "data" / "ibdata1"
-    mode = file.stat().st_mode
-    file.chmod(0)
+    held = await asyncio.to_thread(stage.database.keep_down, primary)
     try:
         stage.cluster.signal_part(primary, "database", signal.SIGKILL)
         await stage.replaced(epoch)
         await stage.pause(HOST_AWAY_S)
     finally:
-        if file.exists():
-            file.chmod(mode)
-        stage.say("demo", f"{primary}'s file can be read again")
+        held.close()
+        stage.say("demo", f"{primary}'s server can start again")

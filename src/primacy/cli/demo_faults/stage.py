@@ -4,8 +4,8 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from primacy.cli.demo_database import DemoDatabase
 from primacy.cli.demo_disks import SmallDisk
-from primacy.cli.demo_mariadb import MariaDbDemo
 from primacy.cli.demo_network import CuttableNetwork
 from primacy.cli.demo_nodes import LocalCluster
 from primacy.cli.demo_scene import Say, Scene
@@ -31,7 +31,7 @@ class Stage:
 
     cluster: LocalCluster
     scene: Scene
-    database: MariaDbDemo
+    database: DemoDatabase
     clock: Clock
     chance: random.Random
     say: Say
