@@ -86,7 +86,7 @@ WRONG_KEYS = {
     "acks that the engine does not keep": (
         "[durability]\nacks = 2",
         "durability.acks",
-        "2: mariadb keeps 0 or 1; for any number: sqlite (planned",
+        "2: mariadb keeps 0 or 1; for any number: sqlite",
     ),
     "acks that is no policy": (
         '[durability]\nacks = "most"',
@@ -142,7 +142,7 @@ def test_all_mistakes_are_reported_together() -> None:
         colour = "red"
         [cluster]
         name = "Shop!"
-        engine = "sqlite"
+        engine = "postgresql"
         lease_ttl_s = 0.2
         [durability]
         acks = "some"

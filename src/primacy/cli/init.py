@@ -16,10 +16,14 @@ import typer
 from primacy.cli.format import complain, say, say_json
 from primacy.cli.options import ConfigOption, JsonOption
 from primacy.config import (
+    DEFAULT_ENGINE,
+    ENGINES,
     SECRET_BYTES,
     Config,
     ConfigRejected,
+    Node,
     Problem,
+    door_keys,
     parse,
     path_of,
     warnings,
@@ -29,17 +33,6 @@ TOKEN_FILE = "primacy.token"
 
 PORT_STEP = 10
 """Between the doors of two nodes on one host."""
-
-BASE_PORTS = {
-    "peer_port": 7101,
-    "store_port": 7102,
-    "clone_port": 7103,
-    "api_port": 7104,
-    "database_port": 3306,
-    "rw_port": 3307,
-    "ro_port": 3308,
-    "peer_router_port": 3309,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +45,7 @@ class Wish:
     """(name, host) of each data node."""
     witnesses: tuple[tuple[str, str], ...] = ()
     profile: str = "default"
-    acks: int = 1
+    acks: int | str = 1
     on_timeout: Literal["block", "degrade"] = "block"
     state_dir: str = ""
     is_insecure: bool = False
@@ -77,7 +70,8 @@ def rendered(wish: Wish) -> str:
         )
     if wish.has_token:
         lines += ["", "[api]", f"token_file = {_quoted(TOKEN_FILE)}"]
-    lines += ["", "[durability]", f"acks = {wish.acks}", f"on_timeout = {_quoted(wish.on_timeout)}"]
+    lines += ["", "[durability]", f"acks = {_acks(wish.acks)}"]
+    lines.append(f"on_timeout = {_quoted(wish.on_timeout)}")
     seen: dict[str, int] = {}
     for name, host in (*wish.nodes, *wish.witnesses):
         lines += ["", f"[nodes.{_key(name)}]", f"host = {_quoted(host)}"]
@@ -86,8 +80,16 @@ def rendered(wish: Wish) -> str:
         place = seen.get(host, 0)
         seen[host] = place + 1
         if place:
-            lines += [f"{key} = {port + PORT_STEP * place}" for key, port in BASE_PORTS.items()]
+            has_database = (name, host) not in wish.witnesses
+            ports = base_ports(wish.engine, has_database=has_database)
+            lines += [f"{key} = {port + PORT_STEP * place}" for key, port in ports.items()]
     return "\n".join(lines) + "\n"
+
+
+def base_ports(engine: str, *, has_database: bool = True) -> dict[str, int]:
+    """Key -> port, of the first node on a host."""
+    keys = door_keys(engine, has_database=has_database)
+    return {key: int(Node.model_fields[key].default) for key in keys}
 
 
 def checked(text: str, directory: Path) -> Config:
@@ -128,9 +130,11 @@ def init(  # noqa: PLR0913 - one parameter per option is typer's way.
     witness: Annotated[
         list[str] | None, typer.Option(help="NAME=HOST of a voter without data.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="mariadb")] = "mariadb",
+    engine: Annotated[str, typer.Option(help=" or ".join(ENGINES))] = DEFAULT_ENGINE,
     profile: Annotated[str, typer.Option(help="default or fast")] = "default",
-    acks: Annotated[int, typer.Option(help="Replicas that must hold a write: 0 or 1.")] = 1,
+    acks: Annotated[
+        str, typer.Option(help="Replicas that must hold a write: a number, quorum or all.")
+    ] = "1",
     degrade: Annotated[
         bool, typer.Option("--degrade", help="Go on without a replica after a while.")
     ] = False,
@@ -160,7 +164,7 @@ def init(  # noqa: PLR0913 - one parameter per option is typer's way.
         nodes=nodes,
         witnesses=witnesses,
         profile=profile,
-        acks=acks,
+        acks=int(acks) if acks.isdecimal() else acks,
         on_timeout="degrade" if degrade else "block",
         state_dir=state_dir or ("state" if is_one_machine else ""),
         is_insecure=insecure,
@@ -221,6 +225,10 @@ def _write_new(path: Path, text: str, *, mode: int) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _acks(acks: int | str) -> str:
+    return str(acks) if isinstance(acks, int) else _quoted(acks)
 
 
 def _key(name: str) -> str:

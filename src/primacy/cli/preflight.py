@@ -67,7 +67,7 @@ def check_router(config: Config, node: str) -> None:
 
 
 def _port_problems(config: Config, node: str, keys: Iterable[str]) -> Iterator[Problem]:
-    host, ports = config.node(node).host, config.node(node).ports()
+    host, ports = config.node(node).host, config.ports(node)
     for key in keys:
         yield from _port_problem(f"nodes.{node}.{key}", host, ports[key])
 

@@ -107,6 +107,18 @@ class Policy:
         return silent_s >= patience_s
 
 
+def acks_of(acks: int | Literal["quorum", "all"], *, data_node_count: int) -> int:
+    """`durability.acks` as a number. A quorum counts the primary: half of the data nodes, rounded
+    down, beside it."""
+    match acks:
+        case "quorum":
+            return data_node_count // 2
+        case "all":
+            return data_node_count - 1
+        case int():
+            return acks
+
+
 def layout_note(data_node_count: int, *, acks: int, on_timeout: str) -> str:
     """What two data nodes mean for writes; empty where there is nothing to say."""
     if data_node_count != 2 or acks == 0:

@@ -8,6 +8,7 @@ Does not  Look at this host: ports, programs and data directories are the prefli
           No other room reads the environment: here it is `PRIMACY_CONFIG`, the file's path.
 """
 
+from primacy.config.engines import DEFAULT_ENGINE, ENGINES, ENGINES_PLANNED, door_keys
 from primacy.config.problems import ConfigRejected, Problem
 from primacy.config.reading import (
     CONFIG_BYTES_MAX,
@@ -18,8 +19,6 @@ from primacy.config.reading import (
     path_of,
 )
 from primacy.config.rules import (
-    ENGINES,
-    ENGINES_PLANNED,
     OWNED_SETTINGS,
     is_loopback,
     warnings,
@@ -38,12 +37,14 @@ from primacy.config.sections import (
     Node,
     Router,
     Section,
+    Sqlite,
 )
 
 __all__ = [
     "CONFIG_BYTES_MAX",
     "CONFIG_NAME",
     "CONFIG_VARIABLE",
+    "DEFAULT_ENGINE",
     "ENGINES",
     "ENGINES_PLANNED",
     "LEASE_TTL_FLOOR_S",
@@ -62,6 +63,8 @@ __all__ = [
     "Problem",
     "Router",
     "Section",
+    "Sqlite",
+    "door_keys",
     "is_loopback",
     "load",
     "parse",

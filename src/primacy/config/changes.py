@@ -25,12 +25,18 @@ TAKEN_OVER = re.compile(
     | router\.\w+
     | mariadb\.(?!(server|install_db|backup|binlog|client|user)$)\w+
     | mariadb\.settings\.[\w-]+
+    | sqlite\.(?!(database|users_file)$)\w+
     | nodes\.[\w-]+\.(site|priority|never_promote)""",
     re.VERBOSE,
 )
 """Keys that a rolling restart brings into force."""
 
-NEEDS_SERVER = re.compile(r"mariadb\.(innodb_buffer_pool_mb|settings\..*)")
+NEEDS_SERVER = re.compile(
+    r"""mariadb\.(innodb_buffer_pool_mb|settings\..*)
+    | sqlite\.(?!clone_mb_s$)\w+
+    | durability\.ack_on""",
+    re.VERBOSE,
+)
 """Read by the server when it starts."""
 
 LOADS_CODE = re.compile(

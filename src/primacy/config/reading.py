@@ -21,6 +21,7 @@ from primacy.config.sections import (
     Node,
     Router,
     Section,
+    Sqlite,
 )
 
 CONFIG_NAME = "primacy.toml"
@@ -94,6 +95,9 @@ def _problem(loc: tuple[int | str, ...], kind: str, message: str, value: object)
             return Problem(key, "", "is required")
         case "string_pattern_mismatch" if place[-1] in ("site", "preferred_site"):
             return Problem(key, _shown(value), "lower-case letters, digits, hyphens; at most 32")
+        case "string_pattern_mismatch" if key == "sqlite.database":
+            rule = "lower-case letters, digits, - and _, a letter first, at most 63 long"
+            return Problem(key, _shown(value), rule)
         case "string_pattern_mismatch" if key == "cluster.name":
             rule = "lower-case letters, digits and hyphens, a letter first, at most 31 long"
             return Problem(key, _shown(value), rule)
@@ -108,6 +112,7 @@ def _suggestion(place: list[str]) -> str:
         "durability": Durability,
         "router": Router,
         "mariadb": MariaDb,
+        "sqlite": Sqlite,
         "api": Api,
         "hooks": Hooks,
         "nodes": Node,

@@ -1,25 +1,13 @@
 """The rules between keys, and what is allowed and will surprise somebody one day."""
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from primacy.cluster.policy import layout_note
+from primacy.config.engines import ENGINE_KEYS, ENGINES, ENGINES_PLANNED, foreign_doors
 from primacy.config.problems import Problem
 from primacy.config.sections import Config
-from primacy.engines.api import Capabilities
-
-ENGINES: Mapping[str, Capabilities] = {
-    "mariadb": Capabilities(
-        name="mariadb",
-        acks=frozenset({"0", "1"}),
-        ack_on=frozenset({"received"}),
-        alternative="sqlite (planned; not in this version)",
-    ),
-}
-"""What each engine of this version keeps. Everything else is refused here."""
-
-ENGINES_PLANNED = ("sqlite", "postgresql")
 
 OWNED_SETTINGS = frozenset(
     """
@@ -47,16 +35,28 @@ def _engine_problems(config: Config) -> Iterator[Problem]:
         rule = f"this version has: {', '.join(ENGINES)}.{planned}"
         yield Problem("cluster.engine", repr(name), rule)
         return
-    if str(acks) not in engine.acks:
-        kept = " or ".join(sorted(engine.acks))
-        rule = f"{name} keeps {kept}; for any number: {engine.alternative}"
-        yield Problem("durability.acks", repr(acks), rule)
-    elif acks == 1 and len(config.data_nodes) == 1:
-        yield Problem("durability.acks", "1", "one data node has no replica that could acknowledge")
+    why = engine.acks_problem(acks, replica_count=len(config.data_nodes) - 1)
+    if why and config.data_nodes:
+        yield Problem("durability.acks", repr(acks), why)
     if ack_on not in engine.ack_on:
         kept = " or ".join(sorted(engine.ack_on))
         rule = f"{name} keeps {kept}; for others: {engine.alternative}"
         yield Problem("durability.ack_on", repr(ack_on), rule)
+    yield from _foreign_problems(config)
+
+
+def _foreign_problems(config: Config) -> Iterator[Problem]:
+    """What another engine would understand: whoever wrote it expects that it does something."""
+    engine = config.cluster.engine
+    for keys in ENGINE_KEYS.values():
+        name = keys.section
+        if name != ENGINE_KEYS[engine].section and name in config.model_fields_set:
+            rule = f"of engine {name}, and cluster.engine is {engine!r}: remove the section"
+            yield Problem(name, "", rule)
+    for node in config.members:
+        for key in sorted(foreign_doors(engine) & config.nodes[node].model_fields_set):
+            port = getattr(config.nodes[node], key)
+            yield Problem(f"nodes.{node}.{key}", str(port), f"{engine} has no such door: remove it")
 
 
 def _address_problems(config: Config) -> Iterator[Problem]:
@@ -64,7 +64,7 @@ def _address_problems(config: Config) -> Iterator[Problem]:
     for name in config.members:
         node = config.nodes[name]
         host = "127.0.0.1" if node.host == "localhost" else node.host.lower()
-        for key, port in node.ports().items():
+        for key, port in config.ports(name).items():
             full = f"nodes.{name}.{key}"
             other = taken.setdefault((host, port), full)
             if other != full:
@@ -113,6 +113,7 @@ def _site_problems(config: Config) -> Iterator[Problem]:
 
 
 def _setting_problems(config: Config) -> Iterator[Problem]:
+    yield from _limit_problems(config)
     for key, value in config.mariadb.settings.items():
         name = key.replace("-", "_").removeprefix("loose_")
         if name in OWNED_SETTINGS or name.startswith("rpl_semi_sync_"):
@@ -122,11 +123,19 @@ def _setting_problems(config: Config) -> Iterator[Problem]:
             yield Problem(f"mariadb.settings.{key}", repr(value), "not the name of a variable")
 
 
+def _limit_problems(config: Config) -> Iterator[Problem]:
+    sqlite = config.sqlite
+    for kind in ("transaction", "read"):
+        idle_s, total_s = getattr(sqlite, f"{kind}_idle_s"), getattr(sqlite, f"{kind}_total_s")
+        if idle_s > total_s:
+            rule = f"more than sqlite.{kind}_total_s, {total_s}: it would never be reached"
+            yield Problem(f"sqlite.{kind}_idle_s", str(idle_s), rule)
+
+
 def warnings(config: Config) -> list[str]:
     """What is allowed and will surprise somebody one day."""
+    voters = len(config.members)
     said: list[str] = []
-    data, voters = len(config.data_nodes), len(config.members)
-    is_strict = config.durability.acks != 0 and config.durability.on_timeout == "block"
     if voters < 3:
         said.append(
             f"{voters} node(s): nothing survives the loss of one. Use three, or two and a witness."
@@ -135,31 +144,45 @@ def warnings(config: Config) -> list[str]:
         said.append(
             f"{voters} voters tolerate no more losses than {voters - 1}: use an odd number."
         )
-    acks = 0 if config.durability.acks == 0 else 1  # Of two nodes there is one replica.
+    return [*said, *_durability_warnings(config), *_door_warnings(config)]
+
+
+def _durability_warnings(config: Config) -> Iterator[str]:
+    data, acks = len(config.data_nodes), config.acks
+    is_strict = acks != 0 and config.durability.on_timeout == "block"
     if note := layout_note(data, acks=acks, on_timeout=config.durability.on_timeout):
-        said.append(f"{note}.")
+        yield f"{note}."
+    if is_strict and data > 2 and acks == data - 1:
+        yield (
+            f"acks = {acks} of {data - 1} replicas: while any one of them is down, writes are"
+            " blocked."
+        )
     able = sum(not config.nodes[name].never_promote for name in config.data_nodes)
-    if data > 2 and able == 2 and is_strict:
-        said.append(
-            "two nodes may be primary, and what a never_promote node holds does not count: while"
-            " one of the two is down, the other's writes are blocked."
+    if is_strict and data > able == acks + 1:
+        number = "two" if able == 2 else able
+        yield (
+            f"{number} nodes may be primary, and what a never_promote node holds does not count:"
+            f" while one of the {number} is down, the others' writes are blocked."
         )
-    if config.durability.acks == 0:
-        said.append(
-            "acks = 0: a failover may lose acknowledged writes. They are counted and saved."
-        )
+    if acks == 0:
+        yield "acks = 0: a failover may lose acknowledged writes. They are counted and saved."
+
+
+def _door_warnings(config: Config) -> Iterator[str]:
+    users_key = ENGINE_KEYS[config.cluster.engine].users_key
+    open_at = [name for name in config.data_nodes if not is_loopback(config.nodes[name].host)]
+    if users_key and open_at and config.users_path is None:
+        where = ", ".join(open_at)
+        yield f"no {users_key}: whoever reaches a door of {where} reads and writes everything."
     if config.api.enabled and not config.api.token_file:
-        open_at = sorted({name for name in config.members if not _is_api_on_loopback(config, name)})
-        if open_at:
-            said.append(
-                f"no api.token_file: over HTTP, {', '.join(open_at)} answer questions and refuse"
+        asked_at = sorted(name for name in config.members if not _is_api_on_loopback(config, name))
+        if asked_at:
+            yield (
+                f"no api.token_file: over HTTP, {', '.join(asked_at)} answer questions and refuse"
                 " every request that changes something."
             )
     if any(not is_loopback(node.host) for node in config.nodes.values()):
-        said.append(
-            "insecure = true: traffic between hosts is not encrypted yet. Use a private LAN."
-        )
-    return said
+        yield "insecure = true: traffic between hosts is not encrypted yet. Use a private LAN."
 
 
 def _is_api_on_loopback(config: Config, name: str) -> bool:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from primacy.cluster.policy import acks_of
+from primacy.config.engines import door_keys
 from primacy.config.problems import ConfigRejected, Problem
 from primacy.config.secret import secret_problems, token_in, token_problems
 from primacy.model import Address, NodeId
@@ -83,6 +85,33 @@ class MariaDb(Section):
     """Further server variables."""
 
 
+class Sqlite(Section):
+    database: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")] = "db"
+    """Its name, as in a client's URL."""
+    logging: Literal["row", "statement", "mixed"] = "row"
+    """What a statement leaves in the log."""
+    users_file: str = ""
+    """Who may connect. Empty: everybody who reaches a door."""
+    connections_max: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    readers: Annotated[int, Field(ge=1, le=64)] = 8
+    """Queries, cursors and read-only transactions at a time."""
+    transaction_idle_s: Seconds = 5.0
+    transaction_total_s: Seconds = 30.0
+    """Of a transaction that holds the writer; past it, it is rolled back."""
+    statement_s: Seconds = 30.0
+    """One request at the writer."""
+    read_idle_s: Seconds = 30.0
+    read_total_s: Seconds = 300.0
+    """Of a cursor or a read-only transaction."""
+    idempotency_keep_s: Annotated[float, Field(ge=60, le=31_536_000)] = 86_400.0
+    """How long an answer is kept for its key."""
+    log_keep_mb: Annotated[int, Field(ge=64)] = 1024
+    reserve_mb: Annotated[int, Field(ge=16)] = 64
+    """With less free space than this, writes are refused."""
+    clone_mb_s: Annotated[int, Field(ge=0, le=100_000)] = 200
+    """A primary reads at most that much of its data for a copy; 0: as fast as it can."""
+
+
 class Api(Section):
     """The HTTP API of each agent."""
 
@@ -112,6 +141,8 @@ class Node(Section):
     store_port: Port = 7102
     clone_port: Port = 7103
     api_port: Port = 7104
+    pull_port: Port = 7105
+    """Where replicas fetch the log, with an engine that has one of primacy's own."""
     database_port: Port = 3306
     rw_port: Port = 3307
     ro_port: Port = 3308
@@ -147,13 +178,9 @@ class Node(Section):
     def peer_router(self) -> Address:
         return Address(self.host, self.peer_router_port)
 
-    def ports(self) -> dict[str, int]:
-        """Key -> port, of the doors that this kind of node opens."""
-        names = ["peer_port", "store_port", "api_port"]
-        if self.database:
-            names += ["clone_port", "database_port"]
-        names += ["rw_port", "ro_port", "peer_router_port"]
-        return {name: getattr(self, name) for name in names}
+    @property
+    def pull(self) -> Address:
+        return Address(self.host, self.pull_port)
 
 
 class Config(Section):
@@ -163,6 +190,7 @@ class Config(Section):
     durability: Durability = Durability()
     router: Router = Router()
     mariadb: MariaDb = MariaDb()
+    sqlite: Sqlite = Sqlite()
     api: Api = Api()
     hooks: Hooks = Hooks()
     nodes: Annotated[dict[str, Node], Field(min_length=1, max_length=NODES_MAX)]
@@ -186,13 +214,7 @@ class Config(Section):
     @property
     def acks(self) -> int:
         """`durability.acks` as a number, for the data nodes that there are."""
-        match self.durability.acks:
-            case "quorum":
-                return len(self.data_nodes) // 2
-            case "all":
-                return len(self.data_nodes) - 1
-            case int() as given:
-                return given
+        return acks_of(self.durability.acks, data_node_count=len(self.data_nodes))
 
     @property
     def preferred_nodes(self) -> tuple[NodeId, ...]:
@@ -216,6 +238,12 @@ class Config(Section):
             raise ConfigRejected("the command line", (Problem("--node", repr(name), rule),))
         return found
 
+    def ports(self, name: str) -> dict[str, int]:
+        """Key -> port, of the doors that this node opens."""
+        node = self.node(name)
+        keys = door_keys(self.cluster.engine, has_database=node.database)
+        return {key: getattr(node, key) for key in keys}
+
     def state_dir(self, name: str) -> Path:
         """Where this node keeps its data, store and accounts."""
         own = self.node(name).state_dir
@@ -223,6 +251,11 @@ class Config(Section):
             return self.directory / own
         shared = self.cluster.state_dir or f"/var/lib/primacy/{self.cluster.name}"
         return self.directory / shared / name
+
+    @property
+    def users_path(self) -> Path | None:
+        """Who may connect to the databases; None: everybody who reaches a door."""
+        return self.directory / self.sqlite.users_file if self.sqlite.users_file else None
 
     def api_door(self, name: str) -> Address:
         """Where this node's HTTP API listens."""

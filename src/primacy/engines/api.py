@@ -175,11 +175,24 @@ class Capabilities:
     """What an engine keeps, as data. Everything else is refused at start."""
 
     name: str
-    acks: frozenset[str]
-    """The values of `durability.acks` that it keeps, as text."""
+    acks_max: int | None
+    """For how many acknowledgements a commit can wait; None: for those of all replicas."""
     ack_on: frozenset[str]
     alternative: str
-    """The engine to name to somebody who wants more."""
+    """The engine to name to somebody who wants more; empty: there is none."""
+
+    def acks_problem(self, acks: int | str, *, replica_count: int) -> str:
+        """Why `durability.acks` cannot be that; empty: it can."""
+        if self.acks_max is not None and (isinstance(acks, str) or acks > self.acks_max):
+            kept = " or ".join(str(each) for each in range(self.acks_max + 1))
+            more = f"; for any number: {self.alternative}" if self.alternative else ""
+            return f"{self.name} keeps {kept}{more}"
+        if replica_count == 0 and acks != 0:
+            return "one data node has no replica that could acknowledge"
+        if isinstance(acks, int) and acks > replica_count:
+            replicas = "replica" if replica_count == 1 else "replicas"
+            return f"{replica_count + 1} data nodes have {replica_count} {replicas}"
+        return ""
 
 
 class Guardian(Protocol):

@@ -34,7 +34,7 @@ class ModelEngine(ModelServer):
 
     capabilities = Capabilities(
         name="model",
-        acks=frozenset({"0", "1", "2"}),
+        acks_max=None,
         ack_on=frozenset({"received"}),
         alternative="",
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.ports import free_ports
 
-from primacy.cli.init import BASE_PORTS, Wish, checked, rendered
+from primacy.cli.init import Wish, base_ports, checked, rendered
 from primacy.cli.preflight import check_router, check_run
 from primacy.config import Config, ConfigRejected
 
@@ -22,10 +22,10 @@ def config(tmp_path: Path) -> Config:
     tmp_path.chmod(0o755)
     text = rendered(Wish(name="shop", engine="mariadb", nodes=NODES, state_dir="state"))
     keys = [line for line in text.splitlines() if "_port = " in line]
-    ports = iter(free_ports(len(keys) + len(BASE_PORTS)))
+    ports = iter(free_ports(len(keys) + len(base_ports("mariadb"))))
     for key in keys:
         text = text.replace(key, f"{key.split(' = ')[0]} = {next(ports)}", 1)
-    own = "".join(f"{name} = {next(ports)}\n" for name in BASE_PORTS)
+    own = "".join(f"{name} = {next(ports)}\n" for name in base_ports("mariadb"))
     return checked(text.replace("[nodes.b]", f"{own}\n[nodes.b]"), tmp_path)
 
 

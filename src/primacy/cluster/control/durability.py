@@ -147,14 +147,9 @@ def policy_problems(
 ) -> list[str]:
     """Every rule that it breaks."""
     said: list[str] = []
-    if str(record.acks) not in capabilities.acks:
-        kept = " or ".join(sorted(capabilities.acks))
-        said.append(
-            f"acks = {record.acks}: {capabilities.name} keeps {kept};"
-            f" for any number: {capabilities.alternative}"
-        )
-    elif record.acks >= len(data_nodes):
-        said.append(f"acks = {record.acks}: there are {len(data_nodes) - 1} replica(s)")
+    why = capabilities.acks_problem(record.acks, replica_count=len(data_nodes) - 1)
+    if why:
+        said.append(f"acks = {record.acks}: {why}")
     if record.on_timeout not in get_args(OnTimeout):
         said.append(f"on_timeout = {record.on_timeout!r}: block or degrade")
     if record.degrade_failover not in get_args(DegradeFailover):

@@ -15,13 +15,13 @@ import msgspec
 from primacy.clock import Clock
 from primacy.engines.api import (
     Branch,
-    Capabilities,
     Diverged,
     Guardian,
     Observation,
     ProgressSink,
     ServerState,
 )
+from primacy.engines.capabilities import MARIADB
 from primacy.engines.mariadb.clone import CloneDoor, fetch
 from primacy.engines.mariadb.directory import Directory
 from primacy.engines.mariadb.diverged import Remembered, branch_of, log_end, save_diverged
@@ -40,13 +40,6 @@ from primacy.errors import Conflict, OutcomeUnknown, PrimacyError, Unavailable
 from primacy.model import Epoch, NodeId, Position
 from primacy.telemetry import Event, Sink, Value
 
-CAPABILITIES = Capabilities(
-    name="mariadb",
-    acks=frozenset({"0", "1"}),
-    ack_on=frozenset({"received"}),
-    alternative="sqlite",
-)
-
 HEALTH_CHANCES = 2
 """How often a server may fail to answer before a seal kills it and reads its disk instead."""
 
@@ -54,7 +47,7 @@ HEALTH_CHANCES = 2
 class MariaDbEngine:
     """One MariaDB server on this host."""
 
-    capabilities = CAPABILITIES
+    capabilities = MARIADB
 
     def __init__(self, settings: MariaDbSettings, clock: Clock, events: Sink) -> None:
         self._settings = settings

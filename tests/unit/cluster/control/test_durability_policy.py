@@ -150,7 +150,7 @@ def test_one_data_node_has_no_replica_to_ask_for() -> None:
     async def story() -> None:
         clock = SystemClock()
         alone = replace(ROSTER, data_nodes=(A,), durability=CONFIGURED)
-        with pytest.raises(Rejected, match="0 replica"):
+        with pytest.raises(Rejected, match="one data node has no replica"):
             await set_policy(Desk(MemoryStore(clock), alone, clock), Wish(acks=1), MARIADB)
 
     asyncio.run(story())
