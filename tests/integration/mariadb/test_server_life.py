@@ -10,7 +10,7 @@ import pytest
 from tests.integration.mariadb.conftest import A, B, Trio, run
 
 from primacy.engines.api import ServerState
-from primacy.engines.mariadb.directory import MARK_NAME
+from primacy.engines.directory import MARK_NAME
 from primacy.errors import Conflict, Rejected
 from primacy.model import ORIGIN, Epoch
 

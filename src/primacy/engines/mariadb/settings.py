@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from primacy.engines import layout as engine_layout
 from primacy.errors import Rejected
 from primacy.model import Address, NodeId
 
@@ -62,28 +63,10 @@ class Programs:
     client: str = "mariadb"
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(engine_layout.Layout):
     """Where the files of one node are."""
 
-    root: Path
-
-    @property
-    def data(self) -> Path:
-        return self.root / "data"
-
-    @property
-    def old_data(self) -> Path:
-        return self.root / "old-data"
-
-    @property
-    def incoming(self) -> Path:
-        """A data directory that is being made; renamed to `data` when it is whole."""
-        return self.root / "incoming"
-
-    @property
-    def run(self) -> Path:
-        return self.root / "run"
+    __slots__ = ()
 
     @property
     def temporary(self) -> Path:
@@ -98,22 +81,6 @@ class Layout:
     @property
     def pid_file(self) -> Path:
         return self.run / "db.pid"
-
-    @property
-    def guard(self) -> Path:
-        return self.root / "guard"
-
-    @property
-    def secrets(self) -> Path:
-        return self.root / "secrets"
-
-    @property
-    def notes(self) -> Path:
-        return self.root / "notes"
-
-    @property
-    def diverged(self) -> Path:
-        return self.root / "diverged"
 
     @property
     def config_file(self) -> Path:
