@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-import msgspec
-
 from primacy.clock import Clock
 from primacy.engines.api import (
     Branch,
@@ -36,6 +34,7 @@ from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.engines.mariadb.source import Source
 from primacy.engines.notes import NoteFile
 from primacy.engines.process import ServerProcess
+from primacy.engines.promises import Promises, of_a_silent_server
 from primacy.errors import Conflict, OutcomeUnknown, PrimacyError, Unavailable
 from primacy.model import Epoch, NodeId, Position
 from primacy.telemetry import Event, Sink, Value
@@ -54,7 +53,8 @@ class MariaDbEngine:
         self._clock = clock
         self._events = events
         self._directory = Directory(settings)
-        self._notes = NoteFile(settings.layout.notes)
+        notes = NoteFile(settings.layout.notes)
+        self._promises = Promises(notes)
         self._server = LocalServer(settings, clock)
         self._process = ServerProcess(
             settings.layout.guard,
@@ -69,7 +69,7 @@ class MariaDbEngine:
         self._life = Lifecycle(
             settings,
             directory=self._directory,
-            notes=self._notes,
+            notes=notes,
             process=self._process,
             server=self._server,
             clock=clock,
@@ -125,7 +125,7 @@ class MariaDbEngine:
         """What spares reading the whole log once the server is down. Once in an epoch."""
         newest = status.newest_row
         row = None if newest is None else branch_of(newest)
-        self._note(row=row, is_written_on=seen.is_errant)
+        self._promises.note(row=row, is_written_on=seen.is_errant)
 
     # -- life of the server
 
@@ -143,7 +143,7 @@ class MariaDbEngine:
         await self._life.start(as_primary=as_primary)
         self._answered_at_s = self._clock.now_s()
         if not was_alive:
-            self._note(following_epoch=Epoch(0))
+            self._promises.note(following_epoch=Epoch(0))
             self._salvage_failure = None
             self._receiver.forget_stuck()
             self._needs_salvage = await self._receiver.has_unapplied_relay_log()
@@ -173,41 +173,20 @@ class MariaDbEngine:
         self._tell("relay-log-salvaged")
 
     async def seal(self, epoch: Epoch) -> Observation:
-        notes = self._notes.notes
-        if epoch < notes.sealed_epoch or epoch <= max(notes.following_epoch, notes.led_epoch):
-            newest = max(notes.sealed_epoch, notes.following_epoch, notes.led_epoch)
-            raise Conflict(
-                f"a seal for epoch {epoch} comes too late: this node is at {newest}",
-                hint="Read the cluster's epoch again.",
-            )
-        self._refuse_torn()
-        self._note(sealed_epoch=epoch)
+        self._promises.seal(epoch)
         seen = await self._as_far_as_it_goes()
-        published = self._notes.notes.published
-        if seen.received < published:
-            raise Unavailable(
-                f"this log goes to {seen.received}; it was published up to {published}",
-                hint="A part of it is missing. It comes back from a primary that has it.",
-            )
-        self._note(published=seen.received)
+        self._promises.publish(seen.received)
         self._tell("sealed", epoch=epoch, received=str(seen.received), applied=str(seen.applied))
         return seen
 
     async def follow(self, primary: NodeId, epoch: Epoch, *, acknowledge: bool) -> None:
-        notes = self._notes.notes
-        if epoch < notes.sealed_epoch:
-            raise Conflict(
-                f"epoch {epoch} is refused: this node is sealed for {notes.sealed_epoch}",
-                hint="Follow the primary of the newest epoch.",
-            )
-        self._refuse_torn()
-        self._note(sealed_epoch=epoch, following_epoch=epoch)
+        self._promises.follow(epoch)
         attached = await self._follower.attach(primary, acknowledge=acknowledge)
         self._needs_salvage = False
-        published = self._notes.notes.published
+        published = self._promises.notes.published
         if attached.is_void(published):  # Else it seals only once it is there again.
             published = min(attached.own, published)
-        self._note(led_epoch=Epoch(0), led_from=0, published=published)
+        self._promises.forget_lead(published=published)
         self._tell("following", primary=primary, epoch=epoch, acknowledges=acknowledge)
 
     async def drain(self) -> None:
@@ -216,7 +195,7 @@ class MariaDbEngine:
     async def save_diverged(self, branches: Sequence[Branch]) -> Diverged:
         if self._process.is_alive():
             raise Conflict("the server runs", hint="Its logs are read while it is down.")
-        notes = self._notes.notes
+        notes = self._promises.notes
         known = Remembered(
             base=self._directory.base, row=notes.row, is_written_on=notes.is_written_on
         )
@@ -225,26 +204,15 @@ class MariaDbEngine:
         return found
 
     async def rewind(self, found: Diverged, primary: NodeId, epoch: Epoch) -> None:
-        if epoch < self._notes.notes.sealed_epoch:
-            raise Conflict(
-                f"epoch {epoch} is refused: this node is sealed for"
-                f" {self._notes.notes.sealed_epoch}",
-                hint="Follow the primary of the newest epoch.",
-            )
+        self._promises.check_not_refused(epoch)
         rewind = await self._rewinder.prepare(found)
-        self._note(sealed_epoch=epoch, is_cut=True, is_torn=True)
+        self._promises.tear(epoch)
         await self._rewinder.reverse(rewind)
         await asyncio.to_thread(self._directory.note_base, rewind.stands_at)
         self._needs_salvage = False
-        self._note(
-            led_epoch=Epoch(0),
-            led_from=0,
-            published=rewind.stands_at,
-            row=None,
-            is_written_on=False,
-        )
+        self._promises.stand_at(rewind.stands_at)
         await self._rewinder.compare(rewind, primary)
-        self._note(is_torn=False)
+        self._promises.mended()
         self._tell("rewound", count=found.count, tables=len(rewind.tables))
 
     async def clone(self, donor: NodeId, progress: ProgressSink) -> None:
@@ -264,18 +232,11 @@ class MariaDbEngine:
     # -- as a primary
 
     async def begin_epoch(self, epoch: Epoch, primary: NodeId) -> int:
-        if primary != self._settings.node:
-            raise Conflict(f"{primary} begins epoch {epoch}, not this node", hint="Observe again.")
-        notes = self._notes.notes
-        if epoch < notes.sealed_epoch:
-            raise Conflict(
-                f"epoch {epoch} is below the seal for {notes.sealed_epoch}", hint="Win a later one."
-            )
+        self._promises.check_may_lead(epoch, primary, self._settings.node)
         status = await self._server.status()
         for row in status.epochs:
             if row.epoch == epoch and row.node == primary:
-                if notes.led_epoch == epoch and not notes.led_from:  # Its answer was lost.
-                    self._note(is_cut=False, led_from=row.sequence)
+                self._promises.leads_already_from(epoch, row.sequence)
                 return row.sequence
         if any(row.epoch >= epoch for row in status.epochs):
             raise Conflict(
@@ -286,12 +247,12 @@ class MariaDbEngine:
             await self._source.admit(node)
         await self._receiver.detach()
         self._needs_salvage = False
-        self._note(sealed_epoch=epoch, following_epoch=Epoch(0), led_epoch=epoch, led_from=0)
+        self._promises.lead(epoch)
         status = await self._server.status()
         if status.errant:
             self._tell("errant-adopted", last=str(status.errant[-1]))
         sequence = await self._source.write_epoch_row(epoch, status)
-        self._note(is_cut=False, led_from=sequence)
+        self._promises.leads_from(sequence)
         self._tell("epoch-begun", epoch=epoch, first_sequence=sequence)
         return sequence
 
@@ -324,16 +285,12 @@ class MariaDbEngine:
 
     # -- inside
 
-    def _refuse_torn(self) -> None:
-        if self._notes.notes.is_torn:
-            raise Conflict("a rewind of these data has not ended", hint="Clone the node.")
-
     async def _as_far_as_it_goes(self) -> Observation:
         """Receives nothing from now on; with everything that it holds in sight."""
         if self._process.is_alive() and not await self._answers():
             await self._life.kill()  # What a hung server holds is on its disk.
         if not self._process.is_alive():
-            notes = self._notes.notes
+            notes = self._promises.notes
             if notes.led_epoch and notes.led_from:
                 return await self._read_from_files()
             await self.start(as_primary=True)
@@ -354,7 +311,7 @@ class MariaDbEngine:
     async def _read_from_files(self) -> Observation:
         """An old primary that is down stays down: a start would either cut its log or commit what
         nobody acknowledged. All of its last epoch is its own."""
-        notes = self._notes.notes
+        notes = self._promises.notes
         end = await log_end(self._settings)
         if end.last_sequence < notes.led_from:
             raise Unavailable(
@@ -388,7 +345,7 @@ class MariaDbEngine:
         mark = self._directory.mark()
         if mark is not None:
             stands_at = Position(Epoch(0), sequence_of(mark.pending_gtid))
-            self._notes.bind(mark.incarnation, stands_at=stands_at)
+            self._promises.bind(mark.incarnation, stands_at=stands_at)
 
     def _observation(self, status: Status) -> Observation:
         if status.heartbeat != self._heartbeat:
@@ -396,7 +353,7 @@ class MariaDbEngine:
         mark = self._directory.mark()
         refusal = self._follower.refusal
         known = Known(
-            notes=self._notes.notes,
+            notes=self._promises.notes,
             incarnation=None if mark is None else mark.incarnation,
             needs_salvage=self._needs_salvage,
             salvage_failure=self._salvage_failure,
@@ -408,24 +365,14 @@ class MariaDbEngine:
         return observation(self._receiver.with_stuck(status), known)
 
     def _silent(self, state: ServerState, why: str) -> Observation:
-        """What the files say of a server that does not answer."""
-        notes, mark = self._notes.notes, self._directory.mark()
-        return Observation(
-            state=state,
+        mark = self._directory.mark()
+        return of_a_silent_server(
+            self._promises.notes,
+            state,
+            why,
             incarnation=None if mark is None else mark.incarnation,
-            received=notes.published,
-            sealed_epoch=notes.sealed_epoch,
-            following_epoch=notes.following_epoch,
-            is_cut=notes.is_cut,
-            is_torn=notes.is_torn,
-            is_errant=notes.is_written_on,
             has_old_data=self._directory.has_old_data,
-            detail=why,
         )
-
-    def _note(self, **changes: object) -> None:
-        """Durable when this returns: two fsyncs where something changed."""
-        self._notes.save(msgspec.structs.replace(self._notes.notes, **changes))
 
     def _tell(self, name: str, **fields: Value) -> None:
         self._events(Event(name, {"node": self._settings.node, **fields}))
