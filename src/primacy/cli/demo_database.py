@@ -28,7 +28,9 @@ class DemoDatabase(Protocol):
     settings: ClassVar[str]
     """Lines of the configuration for servers that share one small machine."""
 
-    def __init__(self, cluster: LocalCluster) -> None: ...
+    def __init__(self, cluster: LocalCluster) -> None:
+        """Before the cluster is started: it may write what the configuration names."""
+        ...
 
     def prepare(self, primary: NodeId) -> None:
         """The clients' table, and whoever may write to it. Called again: nothing changes."""
@@ -71,8 +73,12 @@ def database_of(engine: str) -> type[DemoDatabase]:
             from primacy.cli.demo_mariadb import MariaDbDemo
 
             return MariaDbDemo
+        case "sqlite":
+            from primacy.cli.demo_sqlite import SqliteDemo
+
+            return SqliteDemo
         case _:
             raise Rejected(
-                f"--engine {engine}: this version has the engine mariadb",
-                hint="Leave --engine away or say --engine mariadb.",
+                f"--engine {engine}: this version has the engines mariadb and sqlite",
+                hint="Name one of these.",
             )

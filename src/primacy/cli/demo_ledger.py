@@ -80,8 +80,8 @@ def settle(
     from_s: float,
     until_s: float,
 ) -> Account:
-    """`present` are the rows on the new primary. A write is late where it was acknowledged by
-    another node than the one whose primary record was the newest when the write was sent."""
+    """`present` are the rows on the new primary. A write is late where it was acknowledged by a
+    node whose primary record was the newest at no moment between sending and acknowledgement."""
     held = set(present)
     since = sorted(owners, key=lambda each: each.since_s)
     moments = [each.since_s for each in since]
@@ -90,7 +90,8 @@ def settle(
         newest = bisect_left(moments, line.sent_s)
         if newest == 0 or line.acked_s < from_s:
             return False
-        return line.node != since[newest - 1].node
+        later = bisect_left(moments, line.acked_s)
+        return line.node not in {each.node for each in since[newest - 1 : later]}
 
     late = [line for line in lines if is_late(line)]
     outage_s, outage_from_s = outage(lines, from_s=from_s, until_s=until_s)

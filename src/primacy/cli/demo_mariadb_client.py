@@ -1,4 +1,4 @@
-"""One writer's connection to MariaDB, by a plain driver."""
+"""One writer's way to MariaDB, by a plain driver."""
 
 import pymysql
 
@@ -15,42 +15,56 @@ TABLE = "primacy_demo.writes"
 
 
 class MariaDbClient:
-    """Connected when it is made."""
+    """See `demo_writers.Client`."""
 
     def __init__(self, spec: WriterSpec, whole: WritersSpec) -> None:
+        self._spec = spec
+        self._whole = whole
+        self._connection: pymysql.connections.Connection | None = None
+        self.node = ""
+
+    def connect(self) -> None:
+        if self._connection is not None:
+            return
         try:
-            self._connection = pymysql.connect(
-                host=spec.host,
-                port=spec.port,
-                user=whole.user,
-                password=whole.password,
+            connection = pymysql.connect(
+                host=self._spec.host,
+                port=self._spec.port,
+                user=self._whole.user,
+                password=self._whole.password,
                 autocommit=True,
                 connect_timeout=CONNECT_TIMEOUT_S,
                 read_timeout=READ_TIMEOUT_S,
                 write_timeout=READ_TIMEOUT_S,
                 ssl_disabled=True,  # Making an unused TLS context costs more than the connection.
             )
-            with self._connection.cursor() as cursor:
+            with connection.cursor() as cursor:
                 cursor.execute("SELECT @@server_id")
                 found = cursor.fetchone()
         except (pymysql.err.Error, OSError) as error:
             raise _unavailable(error) from error
-        server_id = int(found[0]) if found else 0
-        self.node = whole.nodes[server_id // SERVER_IDS_PER_NODE - 1]
-        """As the engine numbers them: the place among the data nodes, sorted by name, from 1."""
+        place = int(found[0]) // SERVER_IDS_PER_NODE if found else 1
+        self.node = self._whole.nodes[place - 1]  # As the engine numbers them: sorted, from 1.
+        self._connection = connection
 
     def insert(self, row: int, door: str, sent_s: float) -> None:
+        connection = self._connection
+        if connection is None:
+            raise Unavailable("there is no connection", hint="Connect first.")
         try:
-            with self._connection.cursor() as cursor:
+            with connection.cursor() as cursor:
                 cursor.execute(
                     f"INSERT INTO {TABLE} (id, door, sent_s) VALUES (%s, %s, %s)",
                     (row, door, sent_s),
                 )
         except (pymysql.err.Error, OSError) as error:
+            self.close()
             raise _unavailable(error) from error
 
-    def abandon(self) -> None:
-        self._connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001  # close() would wait for a frozen server.
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection._force_close()  # type: ignore[attr-defined]  # noqa: SLF001  # close() would wait for a frozen server.
 
 
 def _unavailable(error: Exception) -> Unavailable:

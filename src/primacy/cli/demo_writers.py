@@ -76,7 +76,12 @@ def at_doors(nodes: Sequence[DemoNode]) -> tuple[WriterSpec, ...]:
 
 
 class Client(Protocol):
-    """One connection of one writer. A `PrimacyError` where anything goes wrong."""
+    """One writer's way to its door. A `PrimacyError` where anything goes wrong: then `connect`
+    again."""
+
+    def connect(self) -> None:
+        """Where it is connected already, nothing happens."""
+        ...
 
     @property
     def node(self) -> str:
@@ -87,12 +92,12 @@ class Client(Protocol):
         """One row in a transaction of its own; acknowledged when this returns."""
         ...
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         """Without a word to the server, which may be frozen."""
         ...
 
 
-Connect = Callable[[WriterSpec, WritersSpec], Client]
+Clients = Callable[[WriterSpec, WritersSpec], Client]
 
 
 class Ledger:
@@ -113,16 +118,12 @@ class Ledger:
 class Writer:
     """One thread, one connection, one row at a time."""
 
-    def __init__(
-        self, spec: WriterSpec, whole: WritersSpec, ledger: Ledger, connect: Connect
-    ) -> None:
-        self._spec = spec
-        self._whole = whole
+    def __init__(self, spec: WriterSpec, client: Client, ledger: Ledger) -> None:
+        self._door = spec.door
+        self._client = client
         self._ledger = ledger
-        self._connect = connect
         self._clock = SystemClock()
         self._next_row = (spec.number << 40) + 1
-        self._client: Client | None = None
 
     def run(self, stop: threading.Event) -> None:
         while not stop.is_set():
@@ -130,42 +131,36 @@ class Writer:
                 self._write()
                 stop.wait(PAUSE_S)
             except PrimacyError:
-                self._disconnect()
                 stop.wait(RETRY_S)
-        self._disconnect()
+        self._client.close()
 
     def _write(self) -> None:
         client = self._client
-        if client is None:
-            client = self._client = self._connect(self._spec, self._whole)
+        client.connect()
         row = self._next_row
         self._next_row += 1
         sent_s = self._clock.wall_s()
-        client.insert(row, self._spec.door, sent_s)
-        self._ledger.note(
-            LedgerLine(row, self._spec.door, sent_s, self._clock.wall_s(), client.node)
-        )
-
-    def _disconnect(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.abandon()
+        client.insert(row, self._door, sent_s)
+        self._ledger.note(LedgerLine(row, self._door, sent_s, self._clock.wall_s(), client.node))
 
 
-def connect_of(engine: str) -> Connect:
+def clients_of(engine: str) -> Clients:
     """Only the driver that is asked for is imported."""
-    from primacy.cli.demo_mariadb_client import MariaDbClient
+    if engine == "mariadb":
+        from primacy.cli.demo_mariadb_client import MariaDbClient
 
-    del engine
-    return MariaDbClient
+        return MariaDbClient
+    from primacy.cli.demo_sqlite_client import SqliteClient
+
+    return SqliteClient
 
 
 def run(spec: WritersSpec) -> None:
     """Write until standard input ends."""
     stop = threading.Event()
     ledger = Ledger(Path(spec.ledger))
-    connect = connect_of(spec.engine)
-    writers = [Writer(each, spec, ledger, connect) for each in spec.writers]
+    client_of = clients_of(spec.engine)
+    writers = [Writer(each, client_of(each, spec), ledger) for each in spec.writers]
     threads = [threading.Thread(target=each.run, args=(stop,), daemon=True) for each in writers]
     threads.append(threading.Thread(target=ledger.sync_until, args=(stop,)))
     for thread in threads:

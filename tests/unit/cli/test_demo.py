@@ -17,8 +17,10 @@ NOTHING_MISSING = dict.fromkeys(NEEDS, lambda: "")
 NOT_ROOT = dict.fromkeys(NEEDS, lambda: "that needs root")
 
 
-def line(row: int, *, node: str = "a", sent_s: float, door: str = "rw") -> LedgerLine:
-    return LedgerLine(row, door, sent_s, sent_s + 0.01, node)
+def line(
+    row: int, *, node: str = "a", sent_s: float, door: str = "rw", after_s: float = 0.01
+) -> LedgerLine:
+    return LedgerLine(row, door, sent_s, sent_s + after_s, node)
 
 
 def account(lines: Collection[LedgerLine], *, present: Collection[int]) -> Account:
@@ -75,6 +77,9 @@ def test_an_unknown_fault_is_refused_with_the_known_ones() -> None:
         (line(1, node="b", sent_s=31.0), 1),
         (line(1, node="a", sent_s=31.0), 0),
         (line(1, node="a", sent_s=9.0), 0),
+        (line(1, node="b", sent_s=19.0, after_s=2.0), 0),
+        (line(1, node="a", sent_s=19.0, after_s=2.0), 0),
+        (line(1, node="a", sent_s=21.0, after_s=2.0), 1),
     ],
     ids=[
         "by the primary",
@@ -83,6 +88,9 @@ def test_an_unknown_fault_is_refused_with_the_known_ones() -> None:
         "by the successor, after the first has come back",
         "by the first, after it has come back",
         "before any record was seen",
+        "sent before the successor's record, which then acknowledged it",
+        "sent in time, and acknowledged by the old primary after its successor's record",
+        "sent and acknowledged after its successor's record",
     ],
 )
 def test_late_is_what_another_than_the_newest_primary_acknowledged(
