@@ -17,6 +17,7 @@ from primacy.routing.pipe import ClientSide
 from primacy.routing.proxyprotocol import Ends, decode
 from primacy.routing.route import Intent
 from primacy.routing.session import Arrival, Outcome, Session, Surroundings
+from primacy.runtime.listening import listening
 from primacy.telemetry import Event, Sink
 
 HEADER_TIMEOUT_S = 2.0
@@ -88,15 +89,11 @@ class Doors:
     async def open(self, door: Door, where: Address, stack: AsyncExitStack) -> Address:
         """Where it listens in the end: port 0 asks for any. `Rejected` where it cannot."""
         loop = asyncio.get_running_loop()
-        try:
+        hint = "Choose another address or port in the configuration file."
+        with listening(where, door=f"the {door.value} door", hint=hint):
             server = await loop.create_server(
                 lambda: _Entrance(self, door).side, where.host, where.port, backlog=BACKLOG
             )
-        except OSError as error:
-            raise Rejected(
-                f"the {door.value} door cannot listen on {where}: {error.strerror or error}",
-                hint="Choose another address or port in the configuration file.",
-            ) from error
         stack.callback(server.close)
         port = server.sockets[0].getsockname()[1]
         return Address(where.host, port)

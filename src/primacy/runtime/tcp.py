@@ -22,8 +22,9 @@ import msgspec
 
 from primacy import telemetry
 from primacy.clock import Clock
-from primacy.errors import Corrupt, Rejected
+from primacy.errors import Corrupt
 from primacy.model import Address, NodeId
+from primacy.runtime.listening import listening
 from primacy.telemetry import Event, Sink
 from primacy.wire import FrameDecoder, encode_frame
 
@@ -116,15 +117,10 @@ class TcpTransport:
 
     async def __aenter__(self) -> "TcpTransport":
         loop = asyncio.get_running_loop()
-        try:
+        with listening(self._listen):
             self._server = await loop.create_server(
                 lambda: _Incoming(self), self._listen.host, self._listen.port
             )
-        except OSError as error:
-            raise Rejected(
-                f"cannot listen on {self._listen}: {error.strerror or error}",
-                hint="Stop what uses the port, or configure another address for this node.",
-            ) from error
         await self._tasks.__aenter__()
         for peer, address in self._peers.items():
             link = self._tasks.create_task(self._keep_connected(peer, address), name=f"to-{peer}")

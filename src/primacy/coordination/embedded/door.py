@@ -29,8 +29,9 @@ from primacy.coordination.embedded.protocol import (
     request_in,
 )
 from primacy.coordination.embedded.requests import ClientRequest, Reply
-from primacy.errors import Compacted, Corrupt, Rejected
+from primacy.errors import Compacted, Corrupt
 from primacy.model import Address, Revision
+from primacy.runtime.listening import listening
 from primacy.runtime.tcp import set_options
 from primacy.telemetry import Event, Sink
 from primacy.wire import FrameDecoder, encode_frame
@@ -134,15 +135,10 @@ class Door:
     async def __aenter__(self) -> "Door":
         """Listens. `Rejected` where the address is taken."""
         loop = asyncio.get_running_loop()
-        try:
+        with listening(self._address):
             self._server = await loop.create_server(
                 lambda: Connection(self), self._address.host, self._address.port
             )
-        except OSError as error:
-            raise Rejected(
-                f"cannot listen on {self._address}: {error.strerror or error}",
-                hint="Stop what uses the port, or configure another address for this node.",
-            ) from error
         return self
 
     async def __aexit__(

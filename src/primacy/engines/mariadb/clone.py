@@ -25,6 +25,7 @@ from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.errors import Conflict, PrimacyError, Rejected, Unavailable
 from primacy.model import Address, NodeId
 from primacy.runtime import proofs
+from primacy.runtime.listening import listening
 from primacy.telemetry import Event, Sink, Value
 
 CLONES_MAX = 1
@@ -55,13 +56,8 @@ class CloneDoor:
     async def open(self) -> AsyncIterator[None]:
         """The door is open inside. `Rejected` where its port is taken."""
         address = self._settings.clone_doors[self._settings.node]
-        try:
+        with listening(address, door="the clone door"):
             listener = await asyncio.start_server(self._serve, address.host, address.port)
-        except OSError as error:
-            raise Rejected(
-                f"the clone door cannot listen on {address}: {error.strerror}",
-                hint="Another program has the port, or the address is not this host's.",
-            ) from error
         async with listener:
             yield
 

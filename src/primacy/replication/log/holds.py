@@ -54,6 +54,14 @@ class Holds:
         if name in self._written:
             self.write()
 
+    def lower(self, index: int) -> None:
+        """The log ends at `index`: whoever had more of it does not have what will follow."""
+        above = [name for name, held in self._indexes.items() if held > index]
+        for name in above:
+            self._indexes[name] = index
+        if above:
+            self.write()
+
     def write(self) -> None:
         """What stands in memory is what a restart will find."""
         if self._indexes != self._written:

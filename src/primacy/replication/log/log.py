@@ -4,6 +4,7 @@ Format    `docs/formats/log.md`.
 Promises  Records are dense and chained; all up to `durable` is on disk. What is appended can be
           read at once. After a failed write or sync the log is poisoned: every later change is
           `Unavailable`, since nobody knows what the disk holds until it is opened again.
+          From the moment a cut begins no read returns anything of the tail that it removes.
 Assumes   One thread appends, cuts and purges; `sync` and reads may run in others. One process has
           the directory: a lock in it sees to that.
 Does not  Know which records are acknowledged or applied, or what a payload means.
@@ -79,6 +80,8 @@ class Log(Readable):
         self._syncing = threading.Lock()
         self._on_growth: tuple[Watcher, ...] = ()
         self._on_durable: tuple[Watcher, ...] = ()
+        with suppress(DiskFull), needing_space(directory):  # The next call writes it, then.
+            self._holds.lower(self.end.index)
 
     @classmethod
     def open(cls, directory: Path, *, limits: LogLimits, events: Sink) -> "Log":
@@ -241,7 +244,8 @@ class Log(Readable):
 
     def cut(self, after: int) -> None:
         """Remove the tail behind `after`, durably; what is to be kept of it was saved before. After
-        a crash in the middle the log ends somewhere between, and the same call finishes it."""
+        a crash in the middle the log ends somewhere between, and the same call finishes it.
+        `DiskFull`: nothing was cut."""
         with self._writing, self._syncing:
             self._check_usable()
             end = self.end
@@ -253,18 +257,21 @@ class Log(Readable):
             kept = [each for each in self._segments if each.head.before.index <= after]
             last = kept[-1]
             offset = next((each.file_offset for each in frames(last, after + 1)), last.end_offset)
-            with self._poisoning():
-                for segment in reversed(self._segments[len(kept) :]):
-                    remove_file(segment.path)
-                self._tail.close()
-                self._tail = Tail.of_old(last.path, last.head, cut_offset=offset)
             index = last.index.until(offset) if last.index is not None else None
-            with self._state:
+            gone = self._segments[len(kept) :]
+            with needing_space(self.directory):
+                self._holds.lower(after)  # A node that had more needs what will stand there.
+            with self._state:  # Readers first: from here on none begins on what goes.
                 self._segments = [*kept[:-1], Segment(last.path, last.head, offset, index)]
                 self._spans = [span for span in self._spans if span.first <= after]
                 self._newest.clear()
                 self.end = self.durable = point
                 self.cut_count += 1
+            with self._poisoning():
+                for segment in reversed(gone):
+                    remove_file(segment.path)
+                self._tail.close()
+                self._tail = Tail.of_old(last.path, last.head, cut_offset=offset)
         cut_records = end.index - after
         self._events(Event("log-cut", {"end": str(point.position), "cut_records": cut_records}))
 

@@ -1,12 +1,15 @@
 """The reading half of a log: what it holds, by index, from any thread.
 
-Promises  Whole records, never past `end`; the newest of them without a file.
-Assumes   The writing half changes the state under `_state`, and replaces lists, never edits them.
+Promises  Whole records, never past `end`; the newest of them without a file. What was being read
+          while the log was cut is not returned.
+Assumes   The writing half changes the state under `_state`, and replaces lists, never edits them;
+          and before it touches a file that readers may have open.
 """
 
 import threading
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from primacy.errors import Conflict, Corrupt, Rejected
 from primacy.model import Epoch, NodeId
@@ -16,6 +19,8 @@ from primacy.replication.log.newest import Newest
 from primacy.replication.log.offsets import Place, Segment, collect, frames
 from primacy.replication.log.record import Point, header_at
 from primacy.replication.log.spans import Span
+
+T = TypeVar("T")
 
 
 class Purged(Conflict):
@@ -28,6 +33,14 @@ class Purged(Conflict):
         )
         self.after = after
         self.first = first
+
+
+class Seen(NamedTuple):
+    """What a reader goes by, all of one moment."""
+
+    cut_count: int
+    end: Point
+    segments: list[Segment]
 
 
 class Readable:
@@ -83,53 +96,63 @@ class Readable:
     @property
     def size_bytes(self) -> int:
         """Of all files."""
-        return sum(segment.end_offset for segment in self._segments)
+        return _size_of(self._segments)
 
     def point(self, index: int) -> Point | None:
         """None where the record is purged or not there yet."""
-        for known in (self.end, self.durable, self.first):
+        return self._steadily(lambda seen: self._point(seen, index))
+
+    def _point(self, seen: Seen, index: int) -> Point | None:
+        first = seen.segments[0].head.before
+        for known in (seen.end, self.durable, first):
             if known.index == index:
                 return known
-        if not self.first.index < index <= self.end.index:
+        if not first.index < index <= seen.end.index:
             return None
         cached = self._newest.header(index)
         if cached is not None:
             return cached[0].point
-        with suppress(FileNotFoundError):
-            for frame in frames(self._segment_of(index), index):
-                return header_at(frame.data, frame.begin).point
+        for frame in frames(_segment_of(seen, index), index):
+            return header_at(frame.data, frame.begin).point
         return None
 
     def place_of(self, index: int) -> Place | None:
         """In which file of this node a record begins, and where."""
-        if not self.first.index < index <= self.end.index:
+        return self._steadily(lambda seen: self._place_of(seen, index))
+
+    def _place_of(self, seen: Seen, index: int) -> Place | None:
+        if not seen.segments[0].head.before.index < index <= seen.end.index:
             return None
         cached = self._newest.header(index)
         if cached is not None:
             _, chunk, place = cached
             return Place(chunk.file, chunk.offset + place)
-        with suppress(FileNotFoundError):
-            segment = self._segment_of(index)
-            for frame in frames(segment, index):
-                return Place(segment.path.name, frame.file_offset)
+        segment = _segment_of(seen, index)
+        for frame in frames(segment, index):
+            return Place(segment.path.name, frame.file_offset)
         return None
 
     def bytes_after(self, index: int) -> int:
         """What follows a record, in bytes of the files: the lag of whoever has it."""
-        place = self.place_of(index + 1)
-        if place is None:
-            return 0 if index >= self.end.index else self.size_bytes
-        behind = [each for each in self._segments if each.path.name >= place.file]
-        return sum(each.end_offset for each in behind) - place.offset
+
+        def look(seen: Seen) -> int:
+            place = self._place_of(seen, index + 1)
+            if place is None:
+                return 0 if index >= seen.end.index else _size_of(seen.segments)
+            behind = [each for each in seen.segments if each.path.name >= place.file]
+            return _size_of(behind) - place.offset
+
+        return self._steadily(look) or 0
 
     def read(self, after: int, *, bytes_max: int, until: int | None = None) -> bytes:
         """Whole records behind `after` and not behind `until`: about `bytes_max`, and at least one
         even if it alone is larger. b"" where there is none yet. `Purged` below `first`; `Conflict`
-        behind the end, where the log was cut."""
-        end = self.end
+        behind the end, where the log was cut, and where it was cut meanwhile."""
+        seen = self._seen()
+        first, end = seen.segments[0].head.before, seen.end
         last = end.index if until is None else min(until, end.index)
-        if after < self.first.index:
-            raise Purged(after=after, first=self.first)
+        if after < first.index:
+            raise Purged(after=after, first=first)
         if after > end.index:
             raise Conflict(
                 f"the log ends at {end.position}: there is nothing behind {after}",
@@ -137,22 +160,50 @@ class Readable:
             )
         if after >= last:
             return b""
-        cached = self._newest.read(after, bytes_max=bytes_max, until=last)
-        if cached is not None:
-            return cached
-        cut_count = self.cut_count
         try:
-            return collect(self._segment_of(after + 1), after, last=last, bytes_max=bytes_max)
-        except FileNotFoundError as error:
-            raise Purged(after=after, first=self.first) from error
-        except Corrupt as error:
-            if self.cut_count == cut_count:
+            data = self._newest.read(after, bytes_max=bytes_max, until=last)
+            if data is None:
+                segment = _segment_of(seen, after + 1)
+                data = collect(segment, after, last=last, bytes_max=bytes_max)
+        except (Corrupt, FileNotFoundError) as error:
+            self._check_uncut(seen)
+            if isinstance(error, Corrupt):
                 raise
-            raise Conflict("the log was cut while it was read", hint="Follow again.") from error
+            raise Purged(after=after, first=self.first) from error
+        self._check_uncut(seen)
+        return data
 
-    def _segment_of(self, index: int) -> Segment:
-        """The file that holds a record. `FileNotFoundError` if it was purged a moment ago."""
-        for each in reversed(self._segments):
-            if each.head.before.index < index:
-                return each
-        raise FileNotFoundError(f"the file of record {index} was purged")
+    def _seen(self) -> Seen:
+        with self._state:
+            return Seen(self.cut_count, self.end, self._segments)
+
+    def _check_uncut(self, seen: Seen) -> None:
+        if self.cut_count != seen.cut_count:
+            raise Conflict("the log was cut while it was read", hint="Follow again.")
+
+    def _steadily(self, look: Callable[[Seen], T]) -> T | None:
+        """Looked at again where the log was cut meanwhile. None where the file was purged."""
+        while True:
+            seen = self._seen()
+            try:
+                found: T | None = look(seen)
+            except FileNotFoundError:
+                found = None
+            except Corrupt:
+                if self.cut_count == seen.cut_count:
+                    raise
+                continue
+            if self.cut_count == seen.cut_count:
+                return found
+
+
+def _size_of(segments: list[Segment]) -> int:
+    return sum(segment.end_offset for segment in segments)
+
+
+def _segment_of(seen: Seen, index: int) -> Segment:
+    """The file that holds a record. `FileNotFoundError` if it was purged a moment ago."""
+    for each in reversed(seen.segments):
+        if each.head.before.index < index:
+            return each
+    raise FileNotFoundError(f"the file of record {index} was purged")

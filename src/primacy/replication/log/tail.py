@@ -92,6 +92,7 @@ class Tail:
             if not is_full(error):
                 raise
             os.ftruncate(self._fd, self.end_offset)
+            os.fsync(self._fd)  # Else a loss of power may bring back records that were refused.
             self._size_bytes = self.end_offset
             raise DiskFull(
                 f"no space for {len(data)} bytes in {file_path(Path(), self.head.number)}",

@@ -3,9 +3,9 @@
 Promises  A receiver gets what it has proven a right to, in order, once. A slow one holds up nobody
           else and no append. When `exclude` returns, that node is not attached, cannot attach, and
           no report of it is passed on; likewise for all of a reign when `withdraw` or another
-          `serve` returns.
-Assumes   One event loop; `offer` is called there, after each append, in the order of the log. The
-          log is cut only while nothing is served.
+          `serve` returns. A cut of the log, from any thread, ends all sessions: nothing of the tail
+          that goes is sent, and everybody compares again.
+Assumes   One event loop; `offer` is called there, after each append, in the order of the log.
 Does not  Count acknowledgements (`acks.py`), encrypt, or wait for its own disk: a receiver may hold
           what this log has not made durable yet. docs/protocols/pull.md has the argument.
 """
@@ -19,11 +19,11 @@ from typing import Protocol, assert_never
 
 from primacy import telemetry
 from primacy.clock import Clock
-from primacy.errors import Conflict, Corrupt, PrimacyError, Rejected
+from primacy.errors import Conflict, Corrupt, PrimacyError
 from primacy.model import Address, Epoch, Member, NodeId
 from primacy.replication.log.reading import Purged
 from primacy.replication.log.record import Point
-from primacy.replication.pull.kept import Kept
+from primacy.replication.pull.kept import HeldLog, Kept
 from primacy.replication.pull.lag import LEVEL, Growth, Lag
 from primacy.replication.pull.limits import PullLimits
 from primacy.replication.pull.link import Link
@@ -59,6 +59,7 @@ from primacy.replication.pull.source import (
     Ticked,
 )
 from primacy.replication.pull.views import DoorCounts, ReceiverView
+from primacy.runtime.listening import listening
 from primacy.runtime.proofs import NONCE_BYTES
 from primacy.telemetry import Event, Sink
 
@@ -69,20 +70,18 @@ PIECES_MAX = 64
 """Of what was appended last, handed to one connection at a time. Who lacks more is not level."""
 
 
-class ServedLog(Protocol):
+class ServedLog(HeldLog, Protocol):
     """What a door needs of a log; `replication.log.Log` is one. Blocking; any thread may call."""
 
     @property
     def first(self) -> Point: ...
     @property
     def end(self) -> Point: ...
+    @property
+    def cut_count(self) -> int: ...
     def point(self, index: int) -> Point | None: ...
     def read(self, after: int, *, bytes_max: int) -> bytes: ...
     def bytes_after(self, index: int) -> int: ...
-    @property
-    def holds(self) -> dict[str, int]: ...
-    def hold(self, name: str, index: int) -> None: ...
-    def release(self, name: str) -> None: ...
 
 
 OnReport = Callable[[Member, Epoch, Report], None]
@@ -134,6 +133,8 @@ class PullDoor:
         self._clients: dict[Link, _Client] = {}
         self._recent = Recent(self._limits.recent_bytes)
         self._growth = Growth(log.end.index, clock.now_s())
+        self._cut_count = log.cut_count
+        """Of the log when its sessions began."""
         self._server: asyncio.Server | None = None
         self._tasks = asyncio.TaskGroup()
         self._readers = ThreadPoolExecutor(READERS, "pull-read")
@@ -144,15 +145,10 @@ class PullDoor:
     async def __aenter__(self) -> "PullDoor":
         """Listens. `Rejected` where the address is taken."""
         loop = asyncio.get_running_loop()
-        try:
+        with listening(self._listen, door="the pull door"):
             self._server = await loop.create_server(
                 lambda: Link(self), self._listen.host, self._listen.port
             )
-        except OSError as error:
-            raise Rejected(
-                f"the pull door cannot listen on {self._listen}: {error.strerror or error}",
-                hint="Stop what uses the port, or configure another address for this node.",
-            ) from error
         await self._tasks.__aenter__()
         self._releasing = self._tasks.create_task(
             self._kept.release_overdue(self._held, self._clock), name="pull-release"
@@ -189,7 +185,7 @@ class PullDoor:
                 hint="An epoch never returns.",
             )
         self.withdraw()
-        self._growth = Growth(self._log.end.index, self._clock.now_s())
+        self._begin_anew()
         self._reign = reign
         self._tell("pull-serving", epoch=reign.epoch, hops=len(reign.path) - 1)
 
@@ -199,9 +195,26 @@ class PullDoor:
         self._end_all(f"{self._identity.node} serves this epoch no longer")
         self._recent.clear()
 
+    def _begin_anew(self) -> None:
+        """What was known of the log's growth is of another history."""
+        self._cut_count = self._log.cut_count
+        self._growth = Growth(self._log.end.index, self._clock.now_s())
+        self._recent.clear()
+
+    def _is_uncut(self) -> bool:
+        """Else no session may go on with what it knows of the log."""
+        if self._cut_count == self._log.cut_count:
+            return True
+        self._begin_anew()
+        self._end_all(f"the log of {self._identity.node} was cut")
+        return False
+
     def offer(self, data: bytes, *, after: int, end: Point) -> None:
         """The log has grown by these whole records, durable or not: whoever is level gets them at
         once and without a read."""
+        self._is_uncut()
+        if end.index > self._log.end.index:
+            return  # Of a tail that was cut meanwhile.
         self._growth.grew(end.index, len(data), self._clock.now_s())
         if len(data) <= self._limits.batch_bytes:
             self._recent.add(data, after=after, end=end.index)
@@ -278,6 +291,8 @@ class PullDoor:
 
     def _step(self, client: _Client, event: SourceEvent) -> None:
         """And what follows from it at once: the pieces that it lacks, one after another."""
+        if not self._is_uncut():
+            return
         following: SourceEvent | None = event
         left = PIECES_MAX
         while following is not None:
@@ -335,7 +350,7 @@ class PullDoor:
         except (PrimacyError, OSError) as error:
             self._end(client, f"the log cannot be read: {error}", None)
             return
-        if client.link not in self._clients:
+        if not self._is_uncut() or client.link not in self._clients:
             return
         client.lacking_bytes = lacking
         was_streaming = client.session.is_streaming
@@ -384,7 +399,7 @@ class PullDoor:
         except (PrimacyError, OSError) as error:
             self._end(client, f"the log cannot be read: {error}", None)
             return
-        if client.link not in self._clients:
+        if not self._is_uncut() or client.link not in self._clients:
             return
         if not frame:
             self._end(client, f"the log does not go on behind {fetch.after}: it was cut", None)

@@ -36,6 +36,7 @@ from primacy.engines.sqlite.server.session import Around, Session
 from primacy.engines.sqlite.server.spec import Spec
 from primacy.errors import PrimacyError, Rejected
 from primacy.model import Address
+from primacy.runtime.listening import listening
 from primacy.runtime.tcp import set_options
 from primacy.telemetry import Event, Sink
 from primacy.wire import FrameDecoder
@@ -293,15 +294,10 @@ class Door:
     async def __aenter__(self) -> "Door":
         loop = asyncio.get_running_loop()
         address = Address(self._spec.host, self._spec.port)
-        try:
+        with listening(address):
             self._server = await loop.create_server(
                 lambda: Connection(self), address.host, address.port, backlog=1024
             )
-        except OSError as error:
-            raise Rejected(
-                f"cannot listen on {address}: {error.strerror or error}",
-                hint="Stop what uses the port, or configure another one.",
-            ) from error
         return self
 
     async def __aexit__(
