@@ -209,6 +209,23 @@ def test_a_batch_is_all_or_nothing(server: Served, connection: Connection) -> No
 # ---- reads ------------------------------------------------------------------------------------
 
 
+def test_a_batch_in_a_transaction_is_undone_and_no_savepoint_of_the_client(
+    server: Served, connection: Connection
+) -> None:
+    insert = "INSERT INTO u VALUES (?)"
+    connection.execute("CREATE TABLE u (n UNIQUE)")
+    connection.execute("BEGIN")
+    connection.execute("SAVEPOINT request")
+    connection.execute(insert, (1,))
+    with pytest.raises(db.IntegrityError):
+        connection.batch([(insert, (2,)), (insert, (1,))])
+    connection.execute("ROLLBACK TO request")
+    connection.batch([(insert, (4,)), (insert, (5,))])
+    connection.execute("RELEASE request")
+    connection.execute("COMMIT")
+    assert connection.execute("SELECT n FROM u").fetchall() == [(4,), (5,)]
+
+
 def test_a_result_of_many_pages_is_one_snapshot(server: Served, connection: Connection) -> None:
     connection.executemany("INSERT INTO t (a) VALUES (?)", [("x" * 300,)] * 5000)
     cursor = connection.execute("SELECT id, a FROM t")

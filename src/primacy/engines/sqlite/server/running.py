@@ -16,10 +16,6 @@ from primacy.engines.sqlite.storage.recording import Change
 from primacy.engines.sqlite.storage.running import Result
 from primacy.engines.sqlite.storage.writer import Writer
 
-_SAVEPOINT = "request"
-"""Of a request with several statements inside a transaction. The storage quotes and stacks names,
-so a client's own savepoint of that name is another one."""
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -61,16 +57,8 @@ def run_undoably(writer: Writer, run: Run) -> KeptAnswer:
     """Inside an interactive transaction: a failure undoes this request only."""
     if _only(run) is not None or not run.statements:
         return run_inside(writer, run)  # The storage undoes one statement by itself.
-    writer.savepoint(_SAVEPOINT)
-    try:
-        answer = run_inside(writer, run)
-    except BaseException:
-        if writer.is_in_group:
-            writer.rollback_to(_SAVEPOINT)
-            writer.release(_SAVEPOINT)
-        raise
-    writer.release(_SAVEPOINT)
-    return answer
+    with writer.request():
+        return run_inside(writer, run)
 
 
 def done_of(

@@ -23,7 +23,7 @@ from primacy.engines.sqlite.storage import maintenance, position
 from primacy.engines.sqlite.storage.connection import VALUE_BYTES_MAX, StorageSettings, open_writer
 from primacy.engines.sqlite.storage.failures import GroupLost
 from primacy.engines.sqlite.storage.frozen import Stillness
-from primacy.engines.sqlite.storage.images import Params, quoted
+from primacy.engines.sqlite.storage.images import Params
 from primacy.engines.sqlite.storage.recording import Change, Mark, Recording
 from primacy.engines.sqlite.storage.rules import Caller, Rules
 from primacy.engines.sqlite.storage.running import ROWS_MAX, Result, Runner
@@ -34,6 +34,8 @@ from primacy.replication.log.record import Point
 _OPEN, _RELEASE, _UNDO = "SAVEPOINT _primacy_t", "RELEASE _primacy_t", "ROLLBACK TO _primacy_t"
 _OPEN_PART, _RELEASE_PART = "SAVEPOINT _primacy_s", "RELEASE _primacy_s"
 _UNDO_PART = "ROLLBACK TO _primacy_s"
+_REQUEST = "_primacy_r"
+"""Of `request()`. No client can name it."""
 
 _BEGINS, _RELEASES = "BEGIN", "RELEASE"
 """Deeds of a savepoint, in the authorizer's words; the third is ROLLBACK."""
@@ -242,18 +244,14 @@ class Writer:
         with self._rules.as_caller(Caller.OWN):
             return self._part(lambda: self._runner.carry_out_own(sql, params))
 
+    def request(self) -> Transaction:
+        """Several statements of the open transaction that are undone together. Savepoints that are
+        opened inside stay; those from before are not to be touched."""
+        return Transaction(self._open_request, self._close_request, self._undo_request)
+
     def write_blob(self, table: str, column: str, rowid: int, offset: int, data: bytes) -> None:
         """Incremental: the value keeps its size."""
         self._part(lambda: self._runner.write_blob(table, column, rowid, offset, data))
-
-    def savepoint(self, name: str) -> None:
-        self.execute(f"SAVEPOINT {quoted(name)}")
-
-    def release(self, name: str) -> None:
-        self.execute(f"RELEASE {quoted(name)}")
-
-    def rollback_to(self, name: str) -> None:
-        self.execute(f"ROLLBACK TO {quoted(name)}")
 
     def change(self) -> Change | None:
         """What the transaction that has just ended wrote. `None`: nothing."""
@@ -301,6 +299,32 @@ class Writer:
         self._execute(_UNDO)
         self._execute(_RELEASE)
         self._back_to(start)
+
+    def _open_request(self) -> None:
+        if self._start is None:
+            raise Rejected("no transaction is open", hint="Enter transaction() first.")
+        self._execute(f"SAVEPOINT {_REQUEST}")
+        self._savepoints.append((_REQUEST, self._recording.mark()))
+
+    def _close_request(self) -> None:
+        at = self._request_at()
+        if at == len(self._savepoints) - 1:  # Else its end would end those that are to stay.
+            self._execute(f"RELEASE {_REQUEST}")
+        del self._savepoints[at]
+
+    def _undo_request(self) -> None:
+        if self._start is None:
+            return  # It went with its transaction.
+        at = self._request_at()
+        self._execute(f"ROLLBACK TO {_REQUEST}")
+        self._execute(f"RELEASE {_REQUEST}")
+        self._back_to(self._savepoints[at][1])
+        del self._savepoints[at:]
+
+    def _request_at(self) -> int:
+        """Where the open request stands among the savepoints; -1 without one."""
+        names = [name for name, _ in self._savepoints]
+        return names.index(_REQUEST) if _REQUEST in names else -1
 
     def _part(self, deed: Callable[[], Result]) -> Result:
         if self._start is None:
@@ -353,6 +377,11 @@ class Writer:
             raise Rejected("a savepoint needs a transaction around it", hint="Open one first.")
         if deed != _BEGINS and at is None:
             raise NotFound(f"there is no savepoint {name}", hint="Open it in this transaction.")
+        if at is not None and deed != _BEGINS and at < self._request_at():
+            raise Rejected(
+                f"the savepoint {name} is older than this request, which is undone as a whole",
+                hint="Send RELEASE or ROLLBACK TO as a request of its own.",
+            )
         self._execute(sql)
         if at is None or deed == _BEGINS:
             self._savepoints.append((name, self._recording.mark()))

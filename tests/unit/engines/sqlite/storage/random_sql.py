@@ -236,12 +236,12 @@ class RandomClients:
                 for _ in range(chance.randrange(1, 6)):
                     self._tried(*self._sql.statement(), is_alone=False)
                     if chance.random() < 0.2:
-                        self.pair.writer.savepoint("s")
+                        self.pair.writer.execute("SAVEPOINT s")
                         savepoints += 1
                     elif savepoints and chance.random() < 0.4:
-                        self.pair.writer.rollback_to("S")
+                        self.pair.writer.execute("ROLLBACK TO S")
                     elif savepoints and chance.random() < 0.2:
-                        self.pair.writer.release("s")
+                        self.pair.writer.execute("RELEASE s")
                         savepoints -= 1
                 if chance.random() < 0.15:
                     raise GivenUp

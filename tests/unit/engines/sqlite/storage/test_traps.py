@@ -150,10 +150,10 @@ def test_savepoints_nest_and_take_back(pair: Pair) -> None:
         "INSERT INTO t VALUES(1)",
         "SAVEPOINT one",
         "INSERT INTO t VALUES(2)",
-        lambda writer: writer.savepoint('odd "name'),
+        'SAVEPOINT "odd ""name"',
         "CREATE TABLE u(b)",
         "INSERT INTO u VALUES(3)",
-        lambda writer: writer.rollback_to('odd "name'),
+        'ROLLBACK TO "odd ""name"',
         "INSERT INTO t VALUES(4)",
         "ROLLBACK TO ONE",
         "INSERT INTO t VALUES(5)",
@@ -166,6 +166,51 @@ def test_savepoints_nest_and_take_back(pair: Pair) -> None:
     with pytest.raises(NotFound, match="no savepoint one"), pair.writer.transaction():
         pair.writer.execute("ROLLBACK TO one")
     pair.writer.rollback()
+
+
+def test_a_request_is_undone_as_a_whole_whatever_savepoints_it_names(pair: Pair) -> None:
+    pair.run("CREATE TABLE t(a UNIQUE)")
+
+    def failing(writer: Writer) -> None:
+        with pytest.raises(apsw.ConstraintError), writer.request():
+            writer.execute("INSERT INTO t VALUES(3)")
+            writer.execute("SAVEPOINT request")
+            writer.execute("INSERT INTO t VALUES(4)")
+            writer.execute("RELEASE request")
+            writer.execute("SAVEPOINT left_open")
+            writer.execute("INSERT INTO t VALUES(1)")
+
+    def reaching_out(writer: Writer) -> None:
+        for deed in ("RELEASE request", "ROLLBACK TO request"):
+            with pytest.raises(Rejected, match="older than this request"), writer.request():
+                writer.execute("INSERT INTO t VALUES(5)")
+                writer.execute(deed)
+
+    def leaving_one_open(writer: Writer) -> None:
+        with writer.request():
+            writer.execute("INSERT INTO t VALUES(6)")
+            writer.execute("SAVEPOINT inner")
+            writer.execute("INSERT INTO t VALUES(7)")
+        with writer.request():
+            writer.execute("INSERT INTO t VALUES(8)")
+
+    pair.together(
+        "INSERT INTO t VALUES(1)",
+        "SAVEPOINT request",
+        "INSERT INTO t VALUES(2)",
+        failing,
+        reaching_out,
+        leaving_one_open,
+        "ROLLBACK TO inner",
+        "RELEASE inner",
+        "ROLLBACK TO request",
+        "RELEASE request",
+        "INSERT INTO t VALUES(9)",
+        leaving_one_open,
+    )
+    values = [1, 9, 6, 7, 8]
+    assert contents_of(pair.paths[1])["t"] == [f"({n}, {a})" for n, a in enumerate(values, 1)]
+    pair.assert_equal()
 
 
 def test_a_blob_written_in_part_is_logged(pair: Pair) -> None:
