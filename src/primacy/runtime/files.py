@@ -22,6 +22,12 @@ def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def free_bytes(directory: Path) -> int:
+    """What is left for an ordinary user on the disk of `directory`."""
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize
+
+
 def replace_file(
     path: Path,
     pieces: Iterable[bytes],

@@ -4,12 +4,10 @@ the writer have in common. In the writer's thread.
     append -> sync -> acknowledgements -> the deadline page -> position row and COMMIT
 """
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 import apsw
 
@@ -25,7 +23,7 @@ from primacy.errors import OutcomeUnknown, PrimacyError, Unavailable
 from primacy.model import Epoch, NodeId
 from primacy.replication.log.log import Log
 from primacy.replication.log.record import Entry, Point, epoch_entry
-from primacy.runtime.files import DiskFull
+from primacy.runtime.files import DiskFull, free_bytes
 from primacy.telemetry import Event, Sink
 
 
@@ -169,15 +167,15 @@ class Committer:
 
     def has_space(self, jobs: Sequence[Job]) -> bool:
         """False: the disk is about full, and the jobs were told so."""
-        free_bytes = _free_bytes(self._log.directory)
-        if free_bytes >= self.limits.reserve_bytes:
+        left_bytes = free_bytes(self._log.directory)
+        if left_bytes >= self.limits.reserve_bytes:
             return True
         error = Unavailable(
-            f"{self._node} takes no writes: its disk has {free_bytes >> 20} MiB free and keeps "
+            f"{self._node} takes no writes: its disk has {left_bytes >> 20} MiB free and keeps "
             f"{self.limits.reserve_bytes >> 20} in reserve",
             hint=WRITES_RESUME,
         )
-        self.events(Event("sql-disk-full", {"free_bytes": free_bytes}))
+        self.events(Event("sql-disk-full", {"free_bytes": left_bytes}))
         for job in jobs:
             self.answer(job, failure_of(error, job.request.number))
         return False
@@ -210,8 +208,3 @@ class Committer:
 
     def _now_us(self) -> int:
         return int(self.clock.wall_s() * 1_000_000)
-
-
-def _free_bytes(directory: Path) -> int:
-    found = os.statvfs(directory)
-    return found.f_bavail * found.f_frsize

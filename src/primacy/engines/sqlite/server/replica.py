@@ -4,9 +4,10 @@
 
 Promises  What is applied was durable in the log before, and is part of the history that is
           followed: of a tail that an earlier reign has left nothing is applied before the upstream
-          has compared it. What does not fit stops both, loudly: then this node acknowledges
-          nothing more (`trouble`). Of a log that cannot be written `on_broken` hears: nobody knows
-          what the disk holds before it is opened again.
+          has compared it. What does not fit stops both, loudly (`must_clone`). What could not be
+          applied for now, for lack of space above all, is tried again until it can. Either way the
+          node acknowledges nothing meanwhile (`trouble`). Of a log that cannot be written
+          `on_broken` hears: nobody knows what the disk holds before it is opened again.
 Assumes   Nobody else writes to the log or the database while it follows.
 """
 
@@ -20,7 +21,7 @@ import apsw
 from primacy.clock import Clock
 from primacy.engines.sqlite.storage.applier import Applier
 from primacy.engines.sqlite.storage.connection import StorageSettings
-from primacy.errors import PrimacyError
+from primacy.errors import Conflict, PrimacyError, Unavailable
 from primacy.model import Address, Epoch
 from primacy.replication.log.log import Log
 from primacy.replication.log.record import ORIGIN_POINT, Point, decode
@@ -30,6 +31,9 @@ from primacy.telemetry import Event, Sink
 
 GROUP_BYTES = 256 << 10
 """About what is applied in one COMMIT: some hundred small transactions."""
+
+AGAIN_S = 1.0
+"""Between two attempts to apply what could not be applied for lack of space."""
 
 
 class Replica:
@@ -47,7 +51,9 @@ class Replica:
     ) -> None:
         self.receiver = receiver
         self.trouble = ""
-        """Why nothing more is applied: this copy is to be cloned again. Empty: all is well."""
+        """Why nothing more is applied. Empty: all is well."""
+        self.must_clone = False
+        """The trouble is that this copy does not fit the log; any other ends by itself."""
         self._log = log
         self._on_applied = on_applied
         self._on_broken = on_broken
@@ -56,6 +62,8 @@ class Replica:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="apply")
         self._applier: Applier | None = None
         self._applied = ORIGIN_POINT
+        self._acknowledges = False
+        """As was asked for: kept for the end of a trouble."""
         self._epoch = Epoch(0)
         """That is followed."""
         self._confirmed_epoch = Epoch(0)
@@ -70,8 +78,13 @@ class Replica:
         loop = asyncio.get_running_loop()
         try:
             self._applier = await loop.run_in_executor(self._thread, Applier, path, settings)
-        except BaseException:
+        except BaseException as error:
             self._thread.shutdown(wait=False)
+            if isinstance(error, apsw.Error):
+                raise Unavailable(
+                    f"the database file {path} cannot be opened: {error}",
+                    hint="Look at the disk (space, errors), then try again.",
+                ) from error
             raise
         self._applied = self._applier.position
         self.receiver.applied(self._applied)
@@ -81,8 +94,18 @@ class Replica:
         await is_ready.wait()
 
     async def follow(self, following: Following, address: Address, *, acknowledge: bool) -> None:
+        """`Conflict` for a copy that is of no use."""
+        if self.must_clone:
+            raise Conflict(f"it applies nothing more: {self.trouble}", hint="Clone this node.")
         self._epoch = following.epoch
-        await self.receiver.follow(following, address, acknowledge=acknowledge)
+        self._acknowledges = acknowledge
+        is_well = not self.trouble
+        await self.receiver.follow(following, address, acknowledge=acknowledge and is_well)
+
+    def acknowledge(self, *, wanted: bool) -> None:
+        """From now on, or from when the trouble ends."""
+        self._acknowledges = wanted
+        self.receiver.acknowledge(wanted=wanted and not self.trouble)
 
     async def stop(self) -> Point:
         """Receives and applies nothing more. Returns how far the log durably goes."""
@@ -133,7 +156,7 @@ class Replica:
 
     async def _keep_applying(self, applier: Applier) -> None:
         loop = asyncio.get_running_loop()
-        while not self.trouble:
+        while not self.must_clone:
             await self._is_more.wait()
             self._is_more.clear()
             try:
@@ -143,6 +166,9 @@ class Replica:
                     )
                     self._on_applied(self._applied)
                     self.receiver.applied(self._applied)
+                    self._go_on()
+            except Unavailable as error:
+                await self._wait(error)
             except (PrimacyError, apsw.Error, OSError) as error:
                 await self._give_up(str(error))
 
@@ -159,11 +185,28 @@ class Replica:
         return applier.position
 
     async def _give_up(self, why: str) -> None:
+        self.must_clone = True
+        self._trouble("sql-apply-stopped", why)
+        await self.receiver.stop()
+
+    async def _wait(self, error: Unavailable) -> None:
+        if not self.trouble:
+            self._trouble("sql-apply-waits", str(error))
+        await self._clock.sleep(AGAIN_S)
+        self._is_more.set()
+
+    def _trouble(self, event: str, why: str) -> None:
         self.trouble = why
         self.receiver.acknowledge(wanted=False)
         at = str(self._applied.position)
-        self._events(Event("sql-apply-stopped", {"applied": at, "why": why[:300]}))
-        await self.receiver.stop()
+        self._events(Event(event, {"applied": at, "why": why[:300]}))
+
+    def _go_on(self) -> None:
+        """Something was applied: what was wrong has passed."""
+        if self.trouble:
+            self.trouble = ""
+            self._events(Event("sql-apply-goes-on", {"applied": str(self._applied.position)}))
+            self.receiver.acknowledge(wanted=self._acknowledges)
 
 
 def _first_of(errors: BaseException) -> BaseException:

@@ -48,9 +48,15 @@ from primacy.engines.sqlite.storage.recording import Recording
 from primacy.engines.sqlite.storage.tables import Binding, TableSql
 from primacy.errors import Conflict, Rejected, Unavailable
 from primacy.replication.log.record import Header, Kind, Point
+from primacy.runtime.files import DiskFull, free_bytes
 
 BATCH_MAX = 500
 """Rows of one shape that SQLite gets in one call. Beyond, nothing is gained."""
+
+WAL_INDEX_BYTES = 64 << 10
+"""With less free than its index of the WAL grows by, SQLite says that reading or writing failed."""
+
+MAKE_SPACE = "Make space on the disk of the node's state directory: it goes on by itself then."
 
 KNOWN_MAX = 1_000
 """Maps of tables that are remembered: their numbers change with a primary's schema."""
@@ -63,6 +69,7 @@ class Applier:
         self._time = FrozenTime()
         self._chance = SeededChance(blob_bytes_max=VALUE_BYTES_MAX)
         self._settings = settings
+        self._directory = path.parent
         self._connection = open_applier(path, settings, vfs=self._time.name)
         self._chance.register(self._connection)
         position.prepare(self._connection)
@@ -374,12 +381,16 @@ class Applier:
         self._for_rows()
 
     def _translated(self, error: apsw.Error) -> Exception:
+        what = f"the group behind {self.position} could not be applied: {error}"
         match error:
-            case apsw.FullError() | apsw.IOError() | apsw.BusyError() | apsw.NoMemError():
-                return Unavailable(
-                    f"the group behind {self.position} could not be applied: {error}",
-                    hint="Nothing of it was. Look at the disk, then try again.",
-                )
+            case apsw.FullError():
+                return DiskFull(what, hint=MAKE_SPACE)
+            case apsw.IOError() if free_bytes(self._directory) < WAL_INDEX_BYTES:
+                return DiskFull(what, hint=MAKE_SPACE)
+            case apsw.BusyError() | apsw.NoMemError():
+                return Unavailable(what, hint="Nothing of it was: it is tried again.")
+            case apsw.IOError():
+                return ApplyFailed(what, hint=f"The disk failed. {RECLONE}")
             case apsw.CorruptError() | apsw.NotADBError():
                 return Rejected(f"the database file is damaged: {error}", hint=RECLONE)
             case _:

@@ -171,28 +171,24 @@ def test_savepoints_nest_and_take_back(pair: Pair) -> None:
 def test_a_request_is_undone_as_a_whole_whatever_savepoints_it_names(pair: Pair) -> None:
     pair.run("CREATE TABLE t(a UNIQUE)")
 
+    def request(writer: Writer, *statements: str) -> None:
+        with writer.request():
+            for each in statements:
+                writer.execute(each)
+
     def failing(writer: Writer) -> None:
-        with pytest.raises(apsw.ConstraintError), writer.request():
-            writer.execute("INSERT INTO t VALUES(3)")
-            writer.execute("SAVEPOINT request")
-            writer.execute("INSERT INTO t VALUES(4)")
-            writer.execute("RELEASE request")
-            writer.execute("SAVEPOINT left_open")
-            writer.execute("INSERT INTO t VALUES(1)")
+        own = ("SAVEPOINT request", "INSERT INTO t VALUES(4)", "RELEASE request", "SAVEPOINT s")
+        with pytest.raises(apsw.ConstraintError):
+            request(writer, "INSERT INTO t VALUES(3)", *own, "INSERT INTO t VALUES(1)")
 
     def reaching_out(writer: Writer) -> None:
         for deed in ("RELEASE request", "ROLLBACK TO request"):
-            with pytest.raises(Rejected, match="older than this request"), writer.request():
-                writer.execute("INSERT INTO t VALUES(5)")
-                writer.execute(deed)
+            with pytest.raises(Rejected, match="older than this request"):
+                request(writer, "INSERT INTO t VALUES(5)", deed)
 
     def leaving_one_open(writer: Writer) -> None:
-        with writer.request():
-            writer.execute("INSERT INTO t VALUES(6)")
-            writer.execute("SAVEPOINT inner")
-            writer.execute("INSERT INTO t VALUES(7)")
-        with writer.request():
-            writer.execute("INSERT INTO t VALUES(8)")
+        request(writer, "INSERT INTO t VALUES(6)", "SAVEPOINT inner", "INSERT INTO t VALUES(7)")
+        request(writer, "INSERT INTO t VALUES(8)")
 
     pair.together(
         "INSERT INTO t VALUES(1)",

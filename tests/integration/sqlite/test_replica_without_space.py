@@ -1,0 +1,108 @@
+"""A replica that cannot apply for lack of space: it says so, waits, and goes on by itself."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.integration.sqlite.test_roles import Trio, count, damage, trio, until
+
+import primacy
+import primacy.driver as db
+from primacy.engines.sqlite.server.replica import Replica
+from primacy.engines.sqlite.storage.applier import Applier
+from primacy.errors import Conflict
+from primacy.replication.pull.receiving import ReceiverState
+
+pytestmark = pytest.mark.integration
+
+
+def replica_of(nodes: Trio, name: str) -> Replica:
+    replica = nodes.servers[name].roles.replica
+    assert replica is not None
+    return replica
+
+
+async def limit_pages(replica: Replica, pages: int) -> None:
+    """SQLite says "database or disk is full" above so many, as on a disk without space."""
+
+    def work(applier: Applier) -> None:
+        applier._connection.pragma("max_page_count", pages)  # noqa: SLF001 - the limit is its own.
+
+    applier, thread = replica._applier, replica._thread  # noqa: SLF001 - it is used there only.
+    assert applier is not None
+    await asyncio.get_running_loop().run_in_executor(thread, work, applier)
+
+
+def test_a_replica_without_space_waits_unacknowledging_and_goes_on_by_itself(
+    tmp_path: Path,
+) -> None:
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            await nodes.enthrone("a", 1, acks=1, others="bc")
+            writer = await primacy.connect_async(nodes.url, isolation_level=None)
+            await writer.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, x)")
+            await count(nodes.url_of("b"), writer.token)
+            b = replica_of(nodes, "b")
+            await limit_pages(b, 1)  # As many as it has: no more.
+            await writer.execute("INSERT INTO t VALUES (1, zeroblob(100000))")
+            await until(lambda: b.trouble)
+            assert "full" in b.trouble
+            assert not b.must_clone
+            assert b.staleness_s() is None
+            assert not b.receiver.status.acknowledges
+            await nodes.follow("b", "a", 1)  # As an agent does that is not told yet.
+            b.acknowledge(wanted=True)
+            assert not b.receiver.status.acknowledges
+            await writer.execute("INSERT INTO t VALUES (2, 'c acknowledges')")
+            await limit_pages(b, 1 << 30)
+            await until(lambda: not b.trouble)
+            assert b.receiver.status.acknowledges
+            assert await count(nodes.url_of("b"), writer.token) == 2
+            await nodes.servers["c"].roles.rest()
+            await writer.execute("INSERT INTO t VALUES (3, 'b acknowledges')")
+            await writer.close()
+
+    asyncio.run(work())
+
+
+def test_while_it_waits_its_acknowledgement_is_missed(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            await nodes.enthrone("a", 1, acks=2, others="bc")
+            writer = await primacy.connect_async(nodes.url, isolation_level=None, timeout_s=1)
+            await writer.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, x)")
+            b = replica_of(nodes, "b")
+            await until(lambda: b.applied == nodes.servers["b"].roles.log.durable)
+            await limit_pages(b, 1)
+            await writer.execute("INSERT INTO t VALUES (1, zeroblob(100000))")  # It has that.
+            await until(lambda: b.trouble)
+            with pytest.raises(db.OutcomeUnknown):
+                await writer.execute("INSERT INTO t VALUES (2, 'nobody is told')")
+            await limit_pages(b, 1 << 30)
+            assert await count(nodes.url_of("b"), "") <= 1
+            await until(lambda: not b.trouble and b.applied.index == 4)
+            await until(lambda: nodes.servers["a"].roles.log.durable.index == 4)
+            assert await count(nodes.url_of("a"), "a@1:4") == 2
+            await writer.close()
+
+    asyncio.run(work())
+
+
+def test_a_copy_that_is_of_no_use_follows_nobody_again(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            await nodes.enthrone("a", 1, acks=1, others="bc")
+            writer = await primacy.connect_async(nodes.url, isolation_level=None)
+            await writer.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+            await count(nodes.url_of("b"), writer.token)
+            damage(nodes.servers["b"].spec.database_path)
+            await writer.execute("INSERT INTO t VALUES (1)")
+            b = replica_of(nodes, "b")
+            await until(lambda: b.must_clone)
+            await until(lambda: b.receiver.status.state is ReceiverState.STOPPED)
+            with pytest.raises(Conflict, match="applies nothing more"):
+                await nodes.follow("b", "a", 1)
+            assert not b.receiver.status.acknowledges
+            await writer.close()
+
+    asyncio.run(work())
