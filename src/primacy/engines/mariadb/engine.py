@@ -35,12 +35,10 @@ from primacy.engines.mariadb.source import Source
 from primacy.engines.notes import NoteFile
 from primacy.engines.process import ServerProcess
 from primacy.engines.promises import Promises, of_a_silent_server
-from primacy.errors import Conflict, OutcomeUnknown, PrimacyError, Unavailable
+from primacy.engines.watching import Watching
+from primacy.errors import Conflict, PrimacyError, Unavailable
 from primacy.model import Epoch, NodeId, Position
 from primacy.telemetry import Event, Sink, Value
-
-HEALTH_CHANCES = 2
-"""How often a server may fail to answer before a seal kills it and reads its disk instead."""
 
 
 class MariaDbEngine:
@@ -50,7 +48,6 @@ class MariaDbEngine:
 
     def __init__(self, settings: MariaDbSettings, clock: Clock, events: Sink) -> None:
         self._settings = settings
-        self._clock = clock
         self._events = events
         self._directory = Directory(settings)
         notes = NoteFile(settings.layout.notes)
@@ -79,10 +76,7 @@ class MariaDbEngine:
         self._needs_salvage = False
         self._salvage_failure: str | None = None
         """What the last salvage of this server's life broke on."""
-        self._answered_at_s = clock.now_s()
-        """When the server last answered a question for its health."""
-        self._heartbeat = 0
-        self._heartbeat_at_s = clock.now_s()
+        self._watching = Watching(clock, health_s=settings.timing.health_s)
 
     @property
     def guardian(self) -> Guardian | None:
@@ -116,7 +110,7 @@ class MariaDbEngine:
             if self._life.is_starting:
                 return self._silent(ServerState.STOPPED, "the server is starting")
             return self._silent(ServerState.HUNG, error.what)
-        self._answered_at_s = self._clock.now_s()
+        self._watching.heard()
         seen = self._observation(status)
         self._remember(status, seen)
         return seen
@@ -141,7 +135,7 @@ class MariaDbEngine:
         was_alive = self._process.is_alive()
         self._bind_notes()
         await self._life.start(as_primary=as_primary)
-        self._answered_at_s = self._clock.now_s()
+        self._watching.heard()
         if not was_alive:
             self._promises.note(following_epoch=Epoch(0))
             self._salvage_failure = None
@@ -328,17 +322,7 @@ class MariaDbEngine:
     async def _answers(self) -> bool:
         if self._life.is_starting:
             raise Unavailable("the server is starting", hint="Try again.")
-        silent_s = self._clock.now_s() - self._answered_at_s
-        if silent_s > HEALTH_CHANCES * self._settings.timing.health_s:
-            return False  # It has been asked all the while.
-        for _ in range(HEALTH_CHANCES):
-            try:
-                await self._server.health()
-            except (Unavailable, OutcomeUnknown):
-                continue
-            self._answered_at_s = self._clock.now_s()
-            return True
-        return False
+        return await self._watching.answers(self._server.health)
 
     def _bind_notes(self) -> None:
         """A clone stands at a sequence whose epoch only its tables know: 0 claims too little."""
@@ -348,8 +332,6 @@ class MariaDbEngine:
             self._promises.bind(mark.incarnation, stands_at=stands_at)
 
     def _observation(self, status: Status) -> Observation:
-        if status.heartbeat != self._heartbeat:
-            self._heartbeat, self._heartbeat_at_s = status.heartbeat, self._clock.now_s()
         mark = self._directory.mark()
         refusal = self._follower.refusal
         known = Known(
@@ -359,7 +341,7 @@ class MariaDbEngine:
             salvage_failure=self._salvage_failure,
             upstream=self._follower.upstream_node(status.upstream),
             refusal=None if refusal is None else refusal.why,
-            heartbeat_age_s=self._clock.now_s() - self._heartbeat_at_s,
+            heartbeat_age_s=self._watching.heartbeat_age_s(status.heartbeat),
             has_old_data=self._directory.has_old_data,
         )
         return observation(self._receiver.with_stuck(status), known)
