@@ -13,7 +13,9 @@ import msgspec
 
 from primacy.errors import Corrupt, NotFound
 from primacy.replication.gtid import Gtid, GtidSet
-from primacy.replication.log.opening import checked_heads
+from primacy.replication.log.offsets import Segment
+from primacy.replication.log.opening import checked_heads, closed_segment
+from primacy.replication.log.reading import Readable
 from primacy.replication.log.record import HEADER_BYTES, Header, Point
 from primacy.replication.log.recovery import Scanned
 from primacy.replication.log.segments import (
@@ -82,6 +84,21 @@ def log_directory(directory: Path) -> Path:
         f"{directory} holds no log: there is no file log-000000000001.bin or later in it",
         hint="Name the node's state directory, or the directory `log` in it.",
     )
+
+
+def opened(directory: Path) -> Readable:
+    """To be read by index, while no process writes to it. It ends where the next start would cut a
+    torn tail. `Corrupt` where that start would refuse it; `NotFound` without a log."""
+    heads = checked_heads(directory, file_numbers(log_directory(directory)))
+    last = heads[-1]
+    path = file_path(directory, last.number)
+    scanned = Scanned(path, last, path.read_bytes())
+    scanned.read()
+    scanned.raise_damage(is_last=True)
+    segments = [closed_segment(directory, head) for head in heads[:-1]]
+    segments.append(Segment(path, last, scanned.end_offset, scanned.index))
+    spans = [*spans_of(last.gtids, last=last.before.index), *scanned.starts]
+    return Readable(directory, segments, spans, scanned.end, cache_bytes=0)
 
 
 def verify(directory: Path) -> Report:

@@ -78,6 +78,17 @@ class Readable:
         with self._state:
             return named.gtids_of(self._spans, last=self.end.index)
 
+    @property
+    def spans(self) -> list[Span]:
+        """Who wrote which part of it, what was purged included."""
+        with self._state:
+            return list(self._spans)
+
+    def gtids_until(self, index: int) -> GtidSet:
+        """Everything up to a record that is or was in the log."""
+        with self._state:
+            return named.gtids_of(self._spans, last=min(index, self.end.index))
+
     def gtid_of(self, index: int) -> Gtid:
         """The name of a record that is or was in the log."""
         with self._state:

@@ -4,6 +4,8 @@ Writer     journal_mode=WAL, synchronous=NORMAL: the log is what makes a commit 
            loss leaves a prefix of the commits. Defensive: shadow tables are not for clients.
 Applier    the same file on a replica; may write shadow tables; triggers and foreign keys are off.
 Reader     query only.
+Own reader the same for primacy itself: it sees primacy's tables too, and leaves the WAL as it is.
+Copy       a file that is being made from another: nothing of it is kept to undo it, or synced.
 """
 
 from dataclasses import dataclass
@@ -87,6 +89,20 @@ def open_reader(path: Path, settings: StorageSettings) -> apsw.Connection:
         connection.limit(limit, value)
     connection.pragma("query_only", True)  # noqa: FBT003  # The value of a pragma.
     connection.set_authorizer(Rules())
+    return connection
+
+
+def open_own_reader(path: Path, settings: StorageSettings) -> apsw.Connection:
+    connection = _open(path, settings, vfs=None)
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.pragma("query_only", True)  # noqa: FBT003  # The value of a pragma.
+    return connection
+
+
+def open_copy(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path))
+    connection.pragma("journal_mode", "off")
+    connection.pragma("synchronous", "off")
     return connection
 
 
