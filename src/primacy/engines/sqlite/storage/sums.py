@@ -25,17 +25,24 @@ SUMMED_BYTES_MAX = 256 << 20
 
 ROWS_AT_A_TIME = 500
 
-MISSING = "no such table"
+MISSING_ROWS = -1
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
+class TableSum(msgspec.Struct, frozen=True):
+    """Of one table. One that is not there has `MISSING_ROWS`."""
+
+    table: str
+    rows: int
+    digest: str
+
+
 class TableSums(msgspec.Struct, frozen=True):
-    """By the table's name, in hexadecimal; `MISSING` for one that is not there."""
+    """In the order in which they were asked for."""
 
     point: Point
-    schema_hash: int
-    values: dict[str, str]
+    sums: tuple[TableSum, ...]
 
 
 def table_sums(path: Path, settings: StorageSettings, tables: Iterable[str]) -> TableSums:
@@ -45,23 +52,25 @@ def table_sums(path: Path, settings: StorageSettings, tables: Iterable[str]) -> 
         point = position.read(connection)
         schema = load(connection)
         left_bytes = SUMMED_BYTES_MAX
-        values: dict[str, str] = {}
-        for name in sorted(set(tables)):
+        sums: list[TableSum] = []
+        for name in tables:
             table = schema.tables.get(name)
             if table is None:
-                values[name] = MISSING
+                sums.append(TableSum(name, MISSING_ROWS, ""))
                 continue
-            values[name], size_bytes = _sum_of(connection, table, left_bytes)
+            found, size_bytes = _sum_of(connection, table, left_bytes)
             left_bytes -= size_bytes
-        return TableSums(point, schema.hash, values)
+            sums.append(found)
+        return TableSums(point, tuple(sums))
 
 
-def _sum_of(connection: apsw.Connection, table: Table, bytes_max: int) -> tuple[str, int]:
-    made = blake2b(digest_size=16)
-    size_bytes = 0
+def _sum_of(connection: apsw.Connection, table: Table, bytes_max: int) -> tuple[TableSum, int]:
+    made = blake2b(_encode(table.map.columns), digest_size=16)
+    size_bytes = count = 0
     rows = connection.execute(_all_rows(table))
     while some := list(islice(rows, ROWS_AT_A_TIME)):
         data = _encode(some)
+        count += len(some)
         size_bytes += len(data)
         if size_bytes > bytes_max:
             raise Conflict(
@@ -72,7 +81,7 @@ def _sum_of(connection: apsw.Connection, table: Table, bytes_max: int) -> tuple[
     if table.has_counter:
         counter = "SELECT seq FROM sqlite_sequence WHERE name = ?"
         made.update(_encode(connection.execute(counter, (table.name,)).fetchall()))
-    return made.hexdigest(), size_bytes
+    return TableSum(table.name, count, made.hexdigest()), size_bytes
 
 
 def _all_rows(table: Table) -> str:

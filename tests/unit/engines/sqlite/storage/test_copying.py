@@ -11,7 +11,7 @@ from tests.unit.engines.sqlite.storage.primary import SETTINGS, Primary
 from primacy.engines.sqlite.storage import copying
 from primacy.engines.sqlite.storage.applier import Applier
 from primacy.engines.sqlite.storage.copying import discard, read_copy
-from primacy.engines.sqlite.storage.sums import MISSING, TableSums, table_sums
+from primacy.engines.sqlite.storage.sums import MISSING_ROWS, TableSum, TableSums, table_sums
 from primacy.errors import Conflict, Corrupt, Unavailable
 from primacy.replication.gtid import GtidSet
 from primacy.replication.log.log import Log, LogLimits
@@ -130,6 +130,10 @@ def sums(primary: Primary) -> TableSums:
     return table_sums(primary.path, SETTINGS, TABLES)
 
 
+def by_name(found: TableSums) -> dict[str, TableSum]:
+    return {each.table: each for each in found.sums}
+
+
 def test_sums_see_every_row_rowid_type_and_counter(primary: Primary, tmp_path: Path) -> None:
     primary.run("CREATE TABLE k (x TEXT, y, PRIMARY KEY (y, x)) WITHOUT ROWID")
     primary.run("CREATE TABLE a (n INTEGER PRIMARY KEY AUTOINCREMENT, rowid)")
@@ -137,9 +141,10 @@ def test_sums_see_every_row_rowid_type_and_counter(primary: Primary, tmp_path: P
     primary.copy(tmp_path / "copy")
     first = sums(primary)
     assert first.point == primary.writer.position
-    assert first.values["none"] == MISSING
+    assert first.sums[-1] == TableSum("none", MISSING_ROWS, "")
+    assert [each.table for each in first.sums] == list(TABLES)
     assert table_sums(tmp_path / "copy", SETTINGS, TABLES) == first
-    seen = [first.values]
+    seen = [by_name(first)]
     for sql, changed in (
         ("INSERT INTO t VALUES (1, 'x')", "t"),
         ("UPDATE t SET b = x'78'", "t"),
@@ -151,7 +156,7 @@ def test_sums_see_every_row_rowid_type_and_counter(primary: Primary, tmp_path: P
         ("INSERT INTO u VALUES (1)", ""),
     ):
         primary.run(sql)
-        found = sums(primary).values
+        found = by_name(sums(primary))
         before = seen[-1]
         assert {name for name in TABLES if found[name] != before[name]} == {changed} - {""}
         assert found not in seen or not changed
