@@ -1,13 +1,12 @@
 """From a configuration to running objects: every constructor call, as a parts list."""
 
-import ipaddress
 import random
-import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from primacy.cli.kit import Surroundings, kit_of
 from primacy.clock import Clock
 from primacy.cluster.agent import Agent
 from primacy.cluster.holding import Holding
@@ -20,14 +19,6 @@ from primacy.consensus.raft.node import Timing
 from primacy.coordination.api import Store
 from primacy.coordination.embedded.client import ATTEMPT_S, StoreClient
 from primacy.coordination.embedded.server import StoreServer, StoreSettings
-from primacy.engines.mariadb.engine import MariaDbEngine
-from primacy.engines.mariadb.settings import (
-    PROXY_NETWORKS,
-    MariaDbSettings,
-    Programs,
-)
-from primacy.engines.mariadb.settings import Timing as EngineTiming
-from primacy.errors import Rejected
 from primacy.model import NodeId
 from primacy.routing.doors import DoorLimits
 from primacy.routing.latepage import LatePage
@@ -38,9 +29,6 @@ from primacy.telemetry import Sink
 
 ATTEMPTS_PER_LEASE = 4
 """A member of the store that froze or was cut off must not use up a lease by its silence."""
-
-HEALTH_SHARE = 0.6
-"""Of the lease: how long a server may be silent before it counts as hung."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,49 +64,6 @@ def policy(config: Config) -> Policy:
     )
 
 
-def mariadb_settings(config: Config, node: NodeId) -> MariaDbSettings:
-    own = config.node(node)
-    data_nodes = config.data_nodes
-    mariadb = config.mariadb
-    return MariaDbSettings(
-        cluster=config.cluster.name,
-        node=node,
-        server_id=data_nodes.index(node) + 1,
-        peers={name: config.node(name).database_door for name in data_nodes},
-        clone_doors={name: config.node(name).clone for name in data_nodes},
-        state_dir=config.state_dir(node),
-        bind_host=own.host,
-        port=own.database_port,
-        cluster_secret=config.secret(),
-        unix_user=mariadb.user,
-        programs=Programs(
-            server=mariadb.server,
-            install=mariadb.install_db,
-            backup=mariadb.backup,
-            binlog=mariadb.binlog,
-            client=mariadb.client,
-        ),
-        clone_from_primary_mb_s=mariadb.clone_mb_s,
-        buffer_pool_bytes=mariadb.innodb_buffer_pool_mb << 20,
-        proxy_networks=tuple(dict.fromkeys((*PROXY_NETWORKS, *_networks_of(own.host)))),
-        further={name: str(value) for name, value in mariadb.settings.items()},
-        timing=EngineTiming(
-            health_s=min(EngineTiming().health_s, HEALTH_SHARE * config.lease_ttl_s)
-        ),
-    )
-
-
-def _networks_of(host: str) -> list[str]:
-    """The addresses from which this host's router reaches the server on the same host. A name that
-    has none is the preflight's business: the server could not be bound to it either."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return []
-    addresses = {ipaddress.ip_address(str(entry[4][0])) for entry in found}
-    return [f"{each}/{each.max_prefixlen}" for each in sorted(addresses, key=str)]
-
-
 def store_server(parts: Parts, *, on_leader: Callable[[NodeId], None]) -> StoreServer:
     config, node = parts.config, parts.node
     settings = StoreSettings(
@@ -150,6 +95,7 @@ def router_of(parts: Parts, store: Store) -> Router:
             lag_max_s=config.router.lag_max_s,
             ro_to_primary=config.router.ro_to_primary,
         ),
+        words=kit_of(config).words,
         hold_s=config.router.hold_s,
         limits=DoorLimits(connections_max=config.router.max_connections),
     )
@@ -166,7 +112,7 @@ def _permits(config: Config, node: NodeId) -> Permits:
     """The deadline page of this host's database; a witness has none, and nothing passes there."""
     if node not in config.data_nodes:
         return LatePage(None)
-    return LatePage(mariadb_settings(config, node).page)
+    return LatePage(kit_of(config).page(config, node))
 
 
 def chance() -> random.Random:
@@ -209,15 +155,10 @@ async def agent_of(
     """The agent of a data node, with its engine's clone door open. It shows itself in `window`;
     `life` names this process, `restart` ends it, to begin again."""
     config, node, clock, events = parts.config, parts.node, parts.clock, parts.events
-    if config.cluster.engine != "mariadb":
-        raise Rejected(
-            f"engine {config.cluster.engine!r} is not in this version", hint="Use mariadb."
-        )
-    settings = replace(mariadb_settings(config, node), launcher=parts.launcher)
-    engine = MariaDbEngine(settings, clock, events)
-    holding = Holding(node=node, store=store, engine=engine, clock=clock, events=events)
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(engine.serve())
+    kit = kit_of(config)
+    around = Surroundings(launcher=parts.launcher, clock=clock, events=events)
+    async with kit.engine(config, node, around) as engine:
+        holding = Holding(node=node, store=store, engine=engine, clock=clock, events=events)
         yield Agent(
             node=node,
             store=store,
@@ -225,7 +166,7 @@ async def agent_of(
             holding=holding,
             policy=policy(config),
             clock=clock,
-            read_page=PageSight(settings.page),
+            read_page=PageSight(kit.page(config, node)),
             events=events,
             show=window.show,
             on_role=hooks.tell,

@@ -5,7 +5,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.types import ASGIApp
 
-from primacy.cli.assemble import Parts, mariadb_settings, policy
+from primacy.cli.assemble import Parts, policy
+from primacy.cli.kit import kit_of
 from primacy.cli.session import roster, singles_of, store_of
 from primacy.cluster.control.requests import Desk
 from primacy.cluster.showing import Window
@@ -61,7 +62,7 @@ def node_of(parts: Parts) -> Node:
         is_witness=is_witness,
         lease_ttl_s=config.lease_ttl_s,
         status_stale_after_s=policy(config).status_stale_after_s,
-        page=None if is_witness else mariadb_settings(config, node).page,
+        page=None if is_witness else kit_of(config).page(config, node),
     )
 
 

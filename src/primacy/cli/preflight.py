@@ -7,34 +7,23 @@ Does not  Hold what it checked: a port may be taken a moment later, and the agen
 
 import importlib.util
 import os
-import pwd
-import shutil
 import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from primacy.config import Config, ConfigRejected, Problem
-from primacy.engines.api import ServerState
-from primacy.engines.mariadb.directory import Directory
-from primacy.engines.mariadb.settings import MariaDbSettings
-from primacy.errors import Rejected
+from primacy.cli.kit import kit_of
+from primacy.config import (
+    ROUTER_DOORS,
+    SERVER_DOORS,
+    Config,
+    ConfigRejected,
+    Problem,
+    door_keys,
+)
 from primacy.model import NodeId
-
-SYSTEM_PROGRAMS = "/usr/local/sbin:/usr/sbin:/sbin"
-"""Where servers are installed, and where a user's PATH often does not look."""
-
-MARIADB_PROGRAMS = {
-    "mariadb-install-db": "mariadb-server",
-    "mariadb-binlog": "mariadb-server",
-    "mariadb-backup": "mariadb-backup",
-    "mbstream": "mariadb-backup",
-}
-"""Program -> Debian's package."""
 
 HTTP_PACKAGES = ("prometheus_client", "starlette", "uvicorn")
 """Of the extra `http`."""
-
-ROUTER_PORTS = ("rw_port", "ro_port", "peer_router_port")
 
 
 def check_run(config: Config, node: str) -> None:
@@ -44,24 +33,23 @@ def check_run(config: Config, node: str) -> None:
     if agent is not None:
         rule = f"it runs here already, as process {agent}"
         raise ConfigRejected(f"node {node} cannot start here", (Problem("--node", node, rule),))
-    keys = ["peer_port", "store_port", *(["clone_port"] if has_database else [])]
-    if _running(run_dir / "router.pid", ("router", node)) is None:
-        keys += ROUTER_PORTS
-    if has_database and _running(run_dir / "db.pid", ()) is None:
-        keys.append("database_port")
+    keys = set(door_keys(config.cluster.engine, has_database=has_database)) - {"api_port"}
+    if _running(run_dir / "router.pid", ("router", node)) is not None:
+        keys -= {*ROUTER_DOORS}
+    if _running(run_dir / "db.pid", ()) is not None:
+        keys -= {*SERVER_DOORS}
     problems = list(_port_problems(config, node, keys))
     problems += _api_problems(config, node)
     problems += _state_dir_problems(config, node)
     if has_database:
-        problems += _program_problems(config)
-        problems += _data_problems(config, node)
+        problems += _engine_problems(config, node)
     if problems:
         raise ConfigRejected(f"node {node} cannot start here", tuple(problems))
 
 
 def check_router(config: Config, node: str) -> None:
     """Raises `ConfigRejected` where `primacy router` could not open its doors here."""
-    problems = list(_port_problems(config, node, ROUTER_PORTS))
+    problems = list(_port_problems(config, node, ROUTER_DOORS))
     if problems:
         raise ConfigRejected(f"the router of {node} cannot start here", tuple(problems))
 
@@ -123,24 +111,6 @@ def _running(pid_file: Path, words: tuple[str, ...]) -> int | None:
     return pid if any(own in argument for argument in arguments) else None
 
 
-def _program_problems(config: Config) -> Iterator[Problem]:
-    programs = {config.mariadb.server: "mariadb-server", **MARIADB_PROGRAMS}
-    missing = sorted(each for each in programs if _program(each) is None)
-    if missing:
-        packages = " ".join(sorted({programs[each] for each in missing}))
-        rule = f"not found. On Debian: apt-get install --no-install-recommends {packages}"
-        yield Problem("MariaDB's programs", ", ".join(missing), rule)
-    if os.geteuid() == 0:
-        try:
-            pwd.getpwnam(config.mariadb.user)
-        except KeyError:
-            yield Problem("mariadb.user", repr(config.mariadb.user), "no such user on this host")
-
-
-def _program(name: str) -> str | None:
-    return shutil.which(name) or shutil.which(name, path=SYSTEM_PROGRAMS)
-
-
 def _state_dir_problems(config: Config, node: str) -> Iterator[Problem]:
     place = config.state_dir(node)
     key, shown = f"nodes.{node}.state_dir", repr(str(place))
@@ -151,9 +121,10 @@ def _state_dir_problems(config: Config, node: str) -> Iterator[Problem]:
         rule = f"{standing} is not writable for this user. Set cluster.state_dir, or run as root"
         yield Problem(key, shown, rule)
     elif os.geteuid() == 0 and config.node(node).database:
+        user = kit_of(config).unix_user(config)
         closed = [each for each in (standing, *standing.parents) if not each.stat().st_mode & 0o001]
-        if closed and not _is_owner(closed, config.mariadb.user):
-            rule = f"{config.mariadb.user}, whom the server runs as, may not enter {closed[-1]}"
+        if user and closed and not _is_owner(closed, user):
+            rule = f"{user}, whom the server runs as, may not enter {closed[-1]}"
             yield Problem(key, shown, rule)
 
 
@@ -161,26 +132,11 @@ def _is_owner(places: list[Path], user: str) -> bool:
     return all(each.owner() == user for each in places)
 
 
-def _data_problems(config: Config, node: str) -> Iterator[Problem]:
-    key, place = f"nodes.{node}.state_dir", config.state_dir(node)
+def _engine_problems(config: Config, node: str) -> Iterator[Problem]:
+    kit = kit_of(config)
+    yield from kit.program_problems(config)
     try:
-        settings = MariaDbSettings(
-            cluster=config.cluster.name,
-            node=NodeId(node),
-            server_id=1,
-            peers={},
-            clone_doors={},
-            state_dir=place,
-            bind_host=config.node(node).host,
-            port=config.node(node).database_port,
-            cluster_secret=b"",
-        )
-        state, reason = Directory(settings).state()
-    except Rejected as error:
-        yield Problem(key, repr(str(place)), str(error))
+        yield from kit.data_problems(config, NodeId(node))
     except OSError as error:
-        yield Problem(key, repr(str(place)), (error.strerror or str(error)).lower())
-    else:
-        if state is ServerState.FOREIGN:
-            rule = f"{reason}. It is never touched: move it away, or choose another directory"
-            yield Problem(key, repr(str(place)), rule)
+        key, shown = f"nodes.{node}.state_dir", repr(str(config.state_dir(node)))
+        yield Problem(key, shown, (error.strerror or str(error)).lower())

@@ -9,7 +9,6 @@ import io
 import os
 import platform
 import shutil
-import subprocess
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +19,10 @@ from typing import Annotated
 import msgspec
 import typer
 
-from primacy.cli.assemble import mariadb_settings
 from primacy.cli.format import say, say_json
+from primacy.cli.kit import kit_of
 from primacy.cli.options import ConfigOption, JsonOption, loaded, run_to_end
+from primacy.cli.programs import said_by
 from primacy.cli.redaction import Redactor, secrets_in
 from primacy.cli.session import roster, singles_of, store_of
 from primacy.clock import SystemClock
@@ -37,13 +37,6 @@ from primacy.cluster.control.picture import answer_of
 from primacy.cluster.control.reading import READ_WITHIN_S, read_picture
 from primacy.cluster.control.wording import when
 from primacy.config import Config, path_of
-from primacy.engines.mariadb.accounts import (
-    ADMIN,
-    MAINTENANCE,
-    login,
-    replication_account,
-)
-from primacy.engines.process import SEARCH_PATH
 from primacy.errors import PrimacyError, Unavailable
 from primacy.model import NodeId
 from primacy.runtime.page import PageReader, boottime_ns
@@ -52,10 +45,9 @@ TAIL_BYTES = 1 << 19
 """Of each log: the last half megabyte is a bad day."""
 
 EPOCHS_MAX, DECISIONS_MAX = 200, 200
-PROGRAM_WITHIN_S = 10.0
 SECRET_FILE_BYTES_MAX = 1 << 16
 
-LOGS = ("agent.log", "server.log", "server.cnf", "guard/guard.log", "guard/server.out")
+LOGS = ("agent.log", "guard/guard.log", "guard/server.out")
 FACTS = ("guard/guard.json", "guard/guard-spec.json", "run/agent.pid", "run/router.pid")
 HOST_FACTS = ("/proc/meminfo", "/proc/loadavg", "/proc/pressure/io", "/proc/pressure/cpu",
     "/proc/pressure/memory", "/etc/os-release")  # fmt: skip
@@ -109,9 +101,7 @@ def write(target: Path, pieces: list[Piece], redactor: Redactor) -> int:
 def secrets_of(config: Config) -> set[str]:
     """Every secret that this host can know of: the cluster's, what is derived from it, and the
     content of each file that the configuration names as one or a node keeps as one."""
-    known = {config.secret().hex()}
-    accounts = [ADMIN, MAINTENANCE, *map(replication_account, config.data_nodes)]
-    known |= {login(config.secret(), account).password for account in accounts}
+    known = {config.secret().hex(), *kit_of(config).secrets(config)}
     for path in _secret_files(config):
         known |= set(secrets_in(_tail(path, SECRET_FILE_BYTES_MAX)))
     return known
@@ -169,15 +159,15 @@ def of_host(config: Config, path: Path) -> list[Piece]:
 
 
 def _of_node(config: Config, node: NodeId, directory: Path) -> Iterator[Piece]:
-    for name in (*LOGS, *FACTS):
+    for name in (*LOGS, *kit_of(config).log_files, *FACTS):
         if (directory / name).exists():
             yield Piece(f"{node}/{name}", _tail(directory / name, TAIL_BYTES))
     unit = f"primacy-{config.cluster.name}-{node}"
-    yield Piece(f"{node}/journal.txt", _said_by("journalctl", "--no-pager", "-n", "5000",
+    yield Piece(f"{node}/journal.txt", said_by("journalctl", "--no-pager", "-n", "5000",
         "-u", unit, "-u", f"{unit}-guard"))  # fmt: skip
     yield Piece(f"{node}/disk.txt", _disk(directory))
     if node in config.data_nodes:
-        yield Piece(f"{node}/page.txt", _page(mariadb_settings(config, node).page))
+        yield Piece(f"{node}/page.txt", _page(kit_of(config).page(config, node)))
 
 
 def _versions(config: Config) -> str:
@@ -185,8 +175,7 @@ def _versions(config: Config) -> str:
         f"primacy {version('primacy')}",
         f"python {platform.python_version()}",
         f"kernel {platform.release()} {platform.machine()}",
-        f"server {_said_by(config.mariadb.server, '--version')}",
-        f"backup {_said_by(config.mariadb.backup, '--version')}",
+        *kit_of(config).versions(config),
     ]
     return "\n".join(lines) + "\n"
 
@@ -211,24 +200,6 @@ def _page(path: Path) -> str:
         reader.close()
     left_s = (page.deadline_ns - boottime_ns()) / 1e9 if page.deadline_ns else None
     return f"{page}\ndeadline in {left_s} s\n"
-
-
-def _said_by(program: str, *arguments: str) -> str:
-    """A program's output, or why there is none."""
-    found = shutil.which(program, path=SEARCH_PATH)
-    if found is None:
-        return f"{program} is not installed\n"
-    try:
-        done = subprocess.run(
-            [found, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PROGRAM_WITHIN_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"{program}: {error}\n"
-    return (done.stdout + done.stderr)[-TAIL_BYTES:].decode(errors="replace")
 
 
 def _tail(path: Path, bytes_max: int) -> str:

@@ -18,9 +18,9 @@ import typer
 
 import primacy
 from primacy.cli.format import say, say_json
+from primacy.cli.kit import kit_of
 from primacy.cli.options import ConfigOption, JsonOption, NodeOption, loaded
 from primacy.cli.units import (
-    SERVER_UNIT,
     Placed,
     agent_unit,
     guard_unit,
@@ -60,12 +60,13 @@ def install(
 ) -> None:
     """Write two units for NODE: the agent, and apart from it guard, database and router.
 
-    Stopping or upgrading the agent then leaves the database running. The distribution's own
-    MariaDB unit is masked, since it would start a second server.
+    Stopping or upgrading the agent then leaves the database running. With MariaDB the
+    distribution's own unit is masked, since it would start a second server.
     """
     found = loaded(config)
     placed = placed_of(found, node, path_of(config))
-    plan = planned(placed, unit_dir, has_database=found.node(node).database)
+    server_unit = kit_of(found).server_unit if found.node(node).database else ""
+    plan = planned(placed, unit_dir, server_unit=server_unit)
     if is_dry:
         _show(plan, is_json=is_json)
         return
@@ -139,20 +140,21 @@ def placed_of(config: Config, node: str, path: Path) -> Placed:
     )
 
 
-def planned(placed: Placed, unit_dir: Path, *, has_database: bool) -> Plan:
-    """`Conflict` where a file of somebody else's stands in the way."""
+def planned(placed: Placed, unit_dir: Path, *, server_unit: str) -> Plan:
+    """`server_unit` is to be masked, unless it is empty. `Conflict` where a file of somebody else's
+    stands in the way."""
     before = [_read_own(unit_dir / placed.agent_unit), _read_own(unit_dir / placed.guard_unit)]
     masked_before = masked_by(before[0] or "")
-    mask = unit_dir / SERVER_UNIT
+    mask = unit_dir / server_unit
     is_mask = mask.is_symlink() and mask.readlink() == NOWHERE
     masks: dict[str, Path] = {}
-    if has_database and not is_mask:
+    if server_unit and not is_mask:
         if mask.is_symlink() or mask.exists():
             raise Conflict(
                 f"{mask} is a unit of somebody's own: it would start a second server",
                 hint="Remove it, or move it to another name.",
             )
-        masks[SERVER_UNIT] = mask
+        masks[server_unit] = mask
     masked = tuple(masks) or masked_before
     return Plan(
         {

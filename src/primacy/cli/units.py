@@ -19,9 +19,6 @@ MARK = "# Written by `primacy service install`; `primacy service uninstall` remo
 MASKED = "# It masked: "
 """Then the names of the units that it masked, which uninstalling unmasks."""
 
-SERVER_UNIT = "mariadb.service"
-"""The distribution's: it would start a server of its own at the next boot."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:

@@ -8,7 +8,14 @@ Does not  Look at this host: ports, programs and data directories are the prefli
           No other room reads the environment: here it is `PRIMACY_CONFIG`, the file's path.
 """
 
-from primacy.config.engines import DEFAULT_ENGINE, ENGINES, ENGINES_PLANNED, door_keys
+from primacy.config.engines import (
+    DEFAULT_ENGINE,
+    ENGINES,
+    ENGINES_PLANNED,
+    ROUTER_DOORS,
+    SERVER_DOORS,
+    door_keys,
+)
 from primacy.config.problems import ConfigRejected, Problem
 from primacy.config.reading import (
     CONFIG_BYTES_MAX,
@@ -52,7 +59,9 @@ __all__ = [
     "NODES_MAX",
     "OWNED_SETTINGS",
     "PROFILES",
+    "ROUTER_DOORS",
     "SECRET_BYTES",
+    "SERVER_DOORS",
     "Api",
     "Cluster",
     "Config",

@@ -40,6 +40,8 @@ ENGINES_PLANNED = ("postgresql",)
 
 MEMBER_DOORS = ("peer_port", "store_port", "api_port")
 ROUTER_DOORS = ("rw_port", "ro_port", "peer_router_port")
+SERVER_DOORS = ("pull_port", "database_port")
+"""Of a database server, which outlives its agent."""
 
 DEFAULT_ENGINE = "mariadb"
 """What `primacy init` writes where nobody says."""

@@ -12,11 +12,11 @@ from enum import Enum
 
 from primacy.errors import Rejected
 from primacy.model import Address
-from primacy.routing.mysql import Refusal, error_packet
 from primacy.routing.pipe import ClientSide
 from primacy.routing.proxyprotocol import Ends, decode
 from primacy.routing.route import Intent
 from primacy.routing.session import Arrival, Outcome, Session, Surroundings
+from primacy.routing.words import Refusal
 from primacy.runtime.listening import listening
 from primacy.telemetry import Event, Sink
 
@@ -150,7 +150,7 @@ class Doors:
     def _turn_away(self, side: ClientSide, why: str) -> None:
         self.counts.refused += 1
         self._events(Event("router-full", {"why": why}))
-        side.write(error_packet(Refusal.TOO_MANY, f"primacy: {why} at this router"))
+        side.write(self._around.words(Refusal.TOO_MANY, f"primacy: {why} at this router"))
         side.close()
 
 

@@ -23,6 +23,7 @@ from primacy.routing.doors import Door, DoorLimits, Doors
 from primacy.routing.route import RoutePolicy, is_confirmed
 from primacy.routing.session import Permits, Surroundings
 from primacy.routing.view import RouterView, confirmed, followed, listed
+from primacy.routing.words import Words
 from primacy.telemetry import Event, Sink
 
 RECONNECT_S = 0.1
@@ -43,6 +44,8 @@ class RouterSettings:
     peer: Address
     """Where this router itself listens."""
     policy: RoutePolicy
+    words: Words
+    """How a refusal is said, in the databases' protocol."""
     hold_s: float = 10.0
     send_proxy_header: bool = True
     limits: DoorLimits = field(default_factory=DoorLimits)
@@ -147,6 +150,7 @@ class Router:
             policy=settings.policy,
             hold_s=settings.hold_s,
             send_proxy_header=settings.send_proxy_header,
+            words=settings.words,
             databases=settings.databases,
             peer_doors=settings.peer_doors,
             permits=self._permits,

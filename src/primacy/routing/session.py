@@ -15,7 +15,6 @@ from typing import Protocol, assert_never
 
 from primacy.clock import Clock
 from primacy.model import Address, Epoch, NodeId
-from primacy.routing.mysql import Refusal, error_packet
 from primacy.routing.pipe import ClientSide, ServerSide, Why
 from primacy.routing.proxyprotocol import Ends, Forwarded, encode
 from primacy.routing.route import (
@@ -33,6 +32,7 @@ from primacy.routing.route import (
     why_cut,
 )
 from primacy.routing.view import RouterView
+from primacy.routing.words import Refusal, Words
 from primacy.telemetry import Event, Sink
 
 CONNECT_TIMEOUT_S = 2.0
@@ -60,6 +60,7 @@ class Surroundings:
     policy: RoutePolicy
     hold_s: float
     send_proxy_header: bool
+    words: Words
     databases: dict[NodeId, Address]
     peer_doors: dict[NodeId, Address]
     permits: Permits
@@ -303,7 +304,7 @@ class Session:
         """In words to a client. A peer router hears nothing and asks its own view again."""
         if self._arrival.forwarded is None:
             text = f"primacy: no database for {self._around.hold_s:.1f} s: {reason}"
-            self._client.write(error_packet(Refusal.NO_DATABASE, text))
+            self._client.write(self._around.words(Refusal.NO_DATABASE, text))
         self._client.close()
 
     def _question(self) -> Question:

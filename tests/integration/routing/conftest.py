@@ -35,6 +35,7 @@ from primacy.replication.records import (
     node_key,
 )
 from primacy.routing.doors import Door, DoorLimits
+from primacy.routing.mysql import error_packet
 from primacy.routing.proxyprotocol import SIGNATURE, Header, decode
 from primacy.routing.route import RoutePolicy
 from primacy.routing.router import Router, RouterSettings
@@ -242,6 +243,7 @@ class World:
                 ro=ANY,
                 peer=ANY,
                 policy=RoutePolicy(ttl_s=1.0),
+                words=error_packet,
                 hold_s=5.0,
                 limits=DoorLimits(),
             )

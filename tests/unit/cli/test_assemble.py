@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from primacy.cli.assemble import mariadb_settings
+from primacy.cli.kits.mariadb import mariadb_settings
 from primacy.config import Config, parse
 from primacy.model import NodeId
 

@@ -14,6 +14,7 @@ def test_an_agent_starts_without_what_only_other_commands_need() -> None:
     """A primary's next agent has to be there before the lease ends, on a busy host too."""
     script = (
         "import sys; from primacy.cli.main import application; import primacy.cli.agent;"
+        " from primacy.cli.kit import KITS; KITS['mariadb']();"
         " application('run'); print(*sys.modules)"
     )
     done = subprocess.run(

@@ -176,7 +176,7 @@ def test_a_file_of_somebody_else_s_is_not_touched(folder: Path, name: str) -> No
 
 
 def test_a_witness_masks_nothing(config: Config, folder: Path) -> None:
-    plan = planned(placed(config, folder, "w"), folder / "units", has_database=False)
+    plan = planned(placed(config, folder, "w"), folder / "units", server_unit="")
     assert plan.masks == {}
     assert len(plan.files) == 2
 

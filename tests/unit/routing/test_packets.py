@@ -1,4 +1,4 @@
-"""The two byte formats that a router writes by itself."""
+"""The byte formats that a router writes by itself."""
 
 import contextlib
 from ipaddress import IPv6Address
@@ -7,11 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from primacy.engines.sqlite.protocol import ANSWER_BYTES_MAX, Branch, Failure, from_server
 from primacy.errors import Rejected
 from primacy.model import Epoch
-from primacy.routing.mysql import MESSAGE_BYTES_MAX, Refusal, error_packet
+from primacy.routing.mysql import MESSAGE_BYTES_MAX, error_packet
 from primacy.routing.proxyprotocol import Ends, Forwarded, decode, encode
 from primacy.routing.route import Intent
+from primacy.routing.sqlprotocol import failure_frame
+from primacy.routing.words import Refusal
+from primacy.wire import FrameDecoder
 
 ports = st.integers(0, 65535)
 v4 = st.ip_addresses(v=4).map(str)
@@ -70,3 +74,19 @@ def test_the_error_packet_has_a_true_length_and_whole_characters(text: str) -> N
     assert packet[3:5] == b"\x00\xff"
     assert text.startswith(packet[13:].decode())
     assert len(packet) <= MESSAGE_BYTES_MAX + 13
+
+
+@pytest.mark.parametrize("refusal", Refusal)
+@pytest.mark.parametrize("text", ["why", "w\u00e9" * 1000])
+def test_the_failure_is_one_that_a_driver_reads_and_tries_again_after(
+    refusal: Refusal, text: str
+) -> None:
+    decoder = FrameDecoder(size_max=ANSWER_BYTES_MAX)
+    (payload,) = decoder.feed(failure_frame(refusal, text))
+    failure = from_server(payload)
+    assert isinstance(failure, Failure)
+    assert (failure.number, failure.branch) == (0, Branch.UNAVAILABLE)
+    assert text.startswith(failure.what)
+    assert failure.what
+    assert failure.hint
+    assert decoder.buffered_bytes == 0
