@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from primacy.cli.demo_database import DemoDatabase, database_of
-from primacy.cli.demo_disks import SmallDisk
+from primacy.cli.demo_disks import SmallDisk, enter_room, needs_room
 from primacy.cli.demo_faults.catalogue import DISK, NETWORK, Programme, programme
 from primacy.cli.demo_faults.stage import Stage
 from primacy.cli.demo_network import LOOPBACK, CuttableNetwork, Loopback, Network
@@ -69,7 +69,9 @@ def run_demo(options: DemoOptions) -> int:
     """Returns the exit code: 0 only if nothing was lost, all healed and all nodes are equal."""
     database_of(options.engine)  # `Rejected` before anything is done.
     chance = random.Random(options.seed)
-    plan = programme(options.fault, rounds=options.rounds, chance=chance)
+    plan = programme(options.fault, engine=options.engine, rounds=options.rounds, chance=chance)
+    if plan.needs(DISK) and needs_room():
+        enter_room([sys.executable, *sys.orig_argv[1:], "--relay"])
     root = Path(tempfile.mkdtemp(prefix="primacy-demo-"))
     root.chmod(0o755)  # The server runs as another user and must get to its own directory.
     return asyncio.run(_until_told(Demo(options, plan, chance).run(root)))

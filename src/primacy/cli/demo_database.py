@@ -27,6 +27,8 @@ class DemoDatabase(Protocol):
 
     settings: ClassVar[str]
     """Lines of the configuration for servers that share one small machine."""
+    bears_room: ClassVar[bool]
+    """Its agents and servers run where they are taken for root and are not (`demo_disks`)."""
 
     def __init__(self, cluster: LocalCluster) -> None:
         """Before the cluster is started: it may write what the configuration names."""

@@ -3,11 +3,13 @@
 Promises  `fill` leaves no free block, `free` gives the space back, `close` removes the disk with
           all that is on it: the place is empty at once, the memory free when the last user is gone.
           The kernel holds what a killed server had under way (io_uring) a moment longer than it.
-Assumes   Linux and root.
+Assumes   Linux, and that this process may mount: as root, or in a room of its own (`in_room`).
 """
 
 import os
 import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from primacy.cli.demo_programs import SEARCH_PATH, run, tried
@@ -16,6 +18,9 @@ from primacy.errors import Unavailable
 
 SIZE_MB = 1024
 """Room for a database, its clone and what a clone sets aside; memory is used as it is written."""
+ROOM = ("unshare", "--user", "--map-root-user", "--mount")
+"""Namespaces in which whoever is not root may mount, and is taken for root. Nobody outside sees
+what is mounted there, and it is gone with the last process inside."""
 TRIES = 50
 TRY_AGAIN_S = 0.02
 
@@ -60,11 +65,26 @@ class SmallDisk:
         run(["mount", "-o", f"remount,size={size_bytes}", str(self.place)])
 
 
-def why_no_disk() -> str:
-    """What is missing here, in words; empty where nothing is."""
-    if os.geteuid() != 0:
+def why_no_disk(*, bears_room: bool) -> str:
+    """What is missing here, in words; empty where nothing is. `bears_room`: what is to be on the
+    disk can run where it is taken for root and is not."""
+    is_root = os.geteuid() == 0
+    if not is_root and not bears_room:
         return "that needs root"
     if shutil.which("mount", path=SEARCH_PATH) is None:
         return "mount not found"
-    kernel = tried(["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"])
+    room = ("unshare", "--mount") if is_root else ROOM
+    kernel = tried([*room, "mount", "-t", "tmpfs", "tmpfs", "/mnt"])
     return "" if kernel.returncode == 0 else f"nothing can be mounted: {kernel.stderr.strip()}"
+
+
+def needs_room() -> bool:
+    """This process cannot mount as it is."""
+    return os.geteuid() != 0
+
+
+def enter_room(command: Sequence[str]) -> None:
+    """Become `command` in a room where it can mount; a network of its own it cannot make there.
+    Does not return."""
+    sys.stdout.flush()
+    os.execvp(ROOM[0], [*ROOM, *command])

@@ -49,6 +49,7 @@ class SqliteDemo:
     """See `demo_database.DemoDatabase`."""
 
     settings: ClassVar[str] = f'[sqlite]\nusers_file = "{USERS_FILE}"'
+    bears_room: ClassVar[bool] = True
 
     def __init__(self, cluster: LocalCluster) -> None:
         """Writes the file of those who may connect."""

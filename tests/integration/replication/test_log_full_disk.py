@@ -15,9 +15,11 @@ from primacy.replication.log.record import Entry, Kind, epoch_entry
 from primacy.runtime.files import DiskFull
 from primacy.telemetry import ignore
 
+WHY_NOT = why_no_disk(bears_room=False)
+
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(why_no_disk() != "", reason=f"no disk can be mounted: {why_no_disk()}"),
+    pytest.mark.skipif(WHY_NOT != "", reason=f"no disk can be mounted: {WHY_NOT}"),
 ]
 
 A, ONE = NodeId("a"), Epoch(1)

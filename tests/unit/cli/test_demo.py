@@ -13,8 +13,8 @@ from primacy.cli.demo_ledger import Account, LedgerFile, Owner, settle
 from primacy.cli.demo_writers import LedgerLine
 from primacy.errors import Rejected
 
-NOTHING_MISSING = dict.fromkeys(NEEDS, lambda: "")
-NOT_ROOT = dict.fromkeys(NEEDS, lambda: "that needs root")
+NOTHING_MISSING = dict.fromkeys(NEEDS, lambda _engine: "")
+NOT_ROOT = dict.fromkeys(NEEDS, lambda engine: f"{engine} needs root")
 
 
 def line(
@@ -38,13 +38,13 @@ def test_what_this_machine_cannot_do_is_left_out_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(catalogue, "NEEDS", NOT_ROOT)
-    found = programme("all", rounds=2, chance=random.Random(1))
+    found = programme("all", engine="mariadb", rounds=2, chance=random.Random(1))
     able = [name for name, fault in FAULTS.items() if not fault.need]
     assert [named(each) for each in found.rounds] == able * 2
     assert set(found.skipped) == set(FAULTS) - set(able)
-    assert set(found.skipped.values()) == {"that needs root"}
-    with pytest.raises(Rejected, match="partition cannot happen here: that needs root"):
-        programme("crash,partition", rounds=1, chance=random.Random(1))
+    assert set(found.skipped.values()) == {"mariadb needs root"}
+    with pytest.raises(Rejected, match="partition cannot happen here: mariadb needs root"):
+        programme("crash,partition", engine="mariadb", rounds=1, chance=random.Random(1))
 
 
 def test_random_faults_come_from_their_seed_alone_or_in_pairs(
@@ -52,7 +52,10 @@ def test_random_faults_come_from_their_seed_alone_or_in_pairs(
 ) -> None:
     monkeypatch.setattr(catalogue, "NEEDS", NOTHING_MISSING)
     first, again, other = (
-        [named(each) for each in programme("random", rounds=200, chance=chance).rounds]
+        [
+            named(each)
+            for each in programme("random", engine="sqlite", rounds=200, chance=chance).rounds
+        ]
         for chance in (random.Random(7), random.Random(7), random.Random(8))
     )
     assert first == again != other
@@ -65,7 +68,7 @@ def test_random_faults_come_from_their_seed_alone_or_in_pairs(
 
 def test_an_unknown_fault_is_refused_with_the_known_ones() -> None:
     with pytest.raises(Rejected, match="crash, host, switchover"):
-        programme("crash,meteor", rounds=1, chance=random.Random(1))
+        programme("crash,meteor", engine="sqlite", rounds=1, chance=random.Random(1))
 
 
 @pytest.mark.parametrize(

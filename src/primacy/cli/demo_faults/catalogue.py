@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from primacy.cli.demo_database import database_of
 from primacy.cli.demo_disks import why_no_disk
 from primacy.cli.demo_faults import cluster, disks, network, others, primary
 from primacy.cli.demo_faults.stage import Run
@@ -12,8 +13,11 @@ from primacy.errors import Rejected
 
 NETWORK = "network"
 DISK = "disk"
-NEEDS: Mapping[str, Callable[[], str]] = {NETWORK: why_no_cuts, DISK: why_no_disk}
-"""Need -> why this machine cannot meet it; empty where it can."""
+NEEDS: Mapping[str, Callable[[str], str]] = {
+    NETWORK: lambda _engine: why_no_cuts(),
+    DISK: lambda engine: why_no_disk(bears_room=database_of(engine).bears_room),
+}
+"""Need -> why this machine cannot meet it for servers of that engine; empty where it can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +79,11 @@ class Programme:
         return any(fault.need == need for round_ in self.rounds for fault in round_)
 
 
-def programme(asked: str, *, rounds: int, chance: random.Random) -> Programme:
+def programme(asked: str, *, engine: str, rounds: int, chance: random.Random) -> Programme:
     """`asked`: names with commas, all, or random. `Rejected` for a name that is not known, or one
     that this machine cannot do."""
     if asked in (ALL, RANDOM):
-        lacking = {need: why for need, find in NEEDS.items() if (why := find())}
+        lacking = {need: why for need, find in NEEDS.items() if (why := find(engine))}
         skipped = {
             each.name: lacking[each.need] for each in FAULTS.values() if each.need in lacking
         }
@@ -94,7 +98,7 @@ def programme(asked: str, *, rounds: int, chance: random.Random) -> Programme:
         raise Rejected(f"--fault {','.join(unknown)} is not known", hint=f"Known: {known}.")
     for name in names:
         need = FAULTS[name].need
-        why = NEEDS[need]() if need else ""
+        why = NEEDS[need](engine) if need else ""
         if why:
             raise Rejected(f"--fault {name} cannot happen here: {why}", hint="Leave it out.")
     return Programme(tuple((FAULTS[name],) for name in names) * rounds, {})
