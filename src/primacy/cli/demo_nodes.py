@@ -10,6 +10,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,20 +20,11 @@ import msgspec
 
 from primacy.cli.demo_network import Loopback, Network
 from primacy.clock import Clock
+from primacy.config import DEFAULT_ENGINE, door_keys
 from primacy.errors import Unavailable
 from primacy.model import Address, NodeId
 from primacy.runtime.ports import PortBlocks
 
-PORT_NAMES = (
-    "peer_port",
-    "store_port",
-    "clone_port",
-    "api_port",
-    "database_port",
-    "rw_port",
-    "ro_port",
-    "peer_router_port",
-)
 STORE_PORTS = ("peer_port", "store_port")
 """What the members of the store and their clients say to each other."""
 PARTS = ("agent", "guard", "router", "database")
@@ -75,12 +67,13 @@ class LocalCluster:
         self._clock = clock
         self._agents: dict[NodeId, subprocess.Popen[bytes]] = {}
         self._ports = PortBlocks(random.Random())
-        ports = iter(self._ports.take(len(names) * len(PORT_NAMES)))
+        doors = door_keys(_engine_in(settings), has_database=True)
+        ports = iter(self._ports.take(len(names) * len(doors)))
         self.nodes = {
             NodeId(name): DemoNode(
                 name=NodeId(name),
                 host=self.network.host(NodeId(name)),
-                ports={port: next(ports) for port in PORT_NAMES},
+                ports={port: next(ports) for port in doors},
                 state_dir=root / name,
                 is_witness=name in witnesses,
             )
@@ -211,6 +204,11 @@ class LocalCluster:
                 )
             await self._clock.sleep(0.05)
         self._ports.close()
+
+
+def _engine_in(settings: str) -> str:
+    engine = tomllib.loads(settings).get("cluster", {}).get("engine", DEFAULT_ENGINE)
+    return str(engine)
 
 
 @contextmanager
