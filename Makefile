@@ -12,6 +12,7 @@ SEED ?= 1
 MINUTES ?= 60
 
 BIN := .venv/bin
+SYSTEM := $(if $(filter mariadb,$(ENGINE)),system)
 STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
 
@@ -66,10 +67,10 @@ test: check conformance spec sim integration  ## all that CI runs, installs what
 soak: install  ## the long simulator run (SOAK_SEEDS=2000), by hand
 	$(BIN)/primacy sim run --seeds $(SOAK_SEEDS)
 
-soak-faults: install system  ## every fault ROUNDS times, then 100 random ones and pairs; hours
-	$(BIN)/python benchmarks/failover.py --rounds $(ROUNDS) $(ARGS)
-	$(BIN)/python benchmarks/failover.py --rounds $(ROUNDS) --profile fast $(ARGS)
-	$(BIN)/primacy demo --fault random --rounds 100 --seed $(SEED) $(ARGS)
+soak-faults: install $(SYSTEM)  ## every fault ROUNDS times, then 100 random ones and pairs; hours
+	$(BIN)/python benchmarks/failover.py --engine $(ENGINE) --rounds $(ROUNDS) $(ARGS)
+	$(BIN)/python benchmarks/failover.py --engine $(ENGINE) --rounds $(ROUNDS) --profile fast $(ARGS)
+	$(BIN)/primacy demo --engine $(ENGINE) --fault random --rounds 100 --seed $(SEED) $(ARGS)
 
 soak-sqlite: install  ## 100,000 random statements in each logging mode (SEED=1), by hand
 	$(BIN)/python -m tests.unit.engines.sqlite.storage.random_sql --statements 100000 --seed $(SEED)
@@ -77,14 +78,14 @@ soak-sqlite: install  ## 100,000 random statements in each logging mode (SEED=1)
 mutants: install  ## plant each known bug and see the simulator find it
 	$(BIN)/python -m tests.sim.mutants $(ARGS)
 
-demo: install system  ## three servers, one fault after another (ENGINE=mariadb, ARGS="--fault crash")
+demo: install $(SYSTEM)  ## three servers, one fault after another (ENGINE=mariadb, ARGS="--fault crash")
 	$(BIN)/primacy demo --engine $(ENGINE) $(ARGS)
 
-calm: install system  ## MINUTES on busy cores with short stops: failovers that nobody needed (ARGS="--profile fast")
-	$(BIN)/python benchmarks/false_failovers.py --minutes $(MINUTES) $(ARGS)
+calm: install $(SYSTEM)  ## MINUTES on busy cores with short stops: failovers that nobody needed (ARGS="--profile fast")
+	$(BIN)/python benchmarks/false_failovers.py --engine $(ENGINE) --minutes $(MINUTES) $(ARGS)
 
-bench: install system  ## figures beside a floor measured in the same run; never fails on a time
-	$(BIN)/python benchmarks/failover.py --rounds $(ROUNDS) $(ARGS)
+bench: install $(SYSTEM)  ## figures beside a floor measured in the same run; never fails on a time
+	$(BIN)/python benchmarks/failover.py --engine $(ENGINE) --rounds $(ROUNDS) $(ARGS)
 	$(BIN)/python benchmarks/sqlite.py
 
 golden: install  ## accept what the machines now do; then read the diff
