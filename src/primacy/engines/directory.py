@@ -27,7 +27,8 @@ MARK_MODE = 0o644
 
 FULL_BYTES = 8 << 20
 """With less free space the next write of the server may wait for ever."""
-FREE_AGAIN_BYTES = 4 * FULL_BYTES
+FREE_AGAIN_BYTES = 3 * FULL_BYTES
+"""So much more must be free before a full disk counts as free again."""
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,11 +78,11 @@ class DataDirectory(Generic[M]):
             return ServerState.FOREIGN, f"{data} belongs to the engine {mark.engine}"
         return ServerState.STOPPED, ""
 
-    def is_full(self) -> bool:
+    def is_full(self, *, full_bytes: int = FULL_BYTES) -> bool:
         """From a disk with almost no space until it has some again, for whom the server runs as."""
         places = [each for each in (self._layout.root, self._layout.data) if each.exists()]
-        free_bytes = min((_free_bytes(each) for each in places), default=FREE_AGAIN_BYTES)
-        self._is_full = free_bytes < (FREE_AGAIN_BYTES if self._is_full else FULL_BYTES)
+        needed_bytes = full_bytes + (FREE_AGAIN_BYTES if self._is_full else 0)
+        self._is_full = any(_free_bytes(each) < needed_bytes for each in places)
         return self._is_full
 
     def mark(self) -> M | None:

@@ -1,0 +1,113 @@
+"""What a server shows of itself, turned into what the brain is told. Pure.
+
+Promises  `received` is durable here. What does not heal by itself is an error; an upstream that is
+          away, or turns this node away for now, is none.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from primacy.engines.api import Observation, Replication, Sending, ServerState
+from primacy.engines.notes import Notes
+from primacy.engines.sqlite.control import Doors, Receiving, RoleNow, Shown, Upstream, Writes
+from primacy.model import Incarnation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the engine knows and the server does not say."""
+
+    notes: Notes
+    incarnation: Incarnation | None
+    heartbeat_age_s: float
+    has_old_data: bool
+
+
+def stuck(shown: Shown, *, health_s: float) -> str:
+    """Why a server that answers is of no more use than one that does not; empty where it is."""
+    if shown.writes in (Writes.IN_DOUBT, Writes.BROKEN):
+        return f"its writes have ended: {shown.writes_reason or shown.writes.value}"
+    if shown.log_failure:
+        return shown.log_failure
+    if shown.disk_stuck_s > health_s:
+        return f"the disk of its log has not answered for {shown.disk_stuck_s:.1f} s"
+    return ""
+
+
+def observation(shown: Shown, known: Known) -> Observation:
+    """Of a server that answers and is not stuck."""
+    return Observation(
+        state=ServerState.RUNNING,
+        incarnation=known.incarnation,
+        is_read_only=shown.doors is Doors.CLOSED,
+        received=shown.durable.position,
+        applied=shown.applied.position,
+        position_text=shown.position_text,
+        sealed_epoch=known.notes.sealed_epoch,
+        following_epoch=known.notes.following_epoch,
+        replication=_replication(shown),
+        sending=_sending(shown),
+        is_cut=known.notes.is_cut,
+        is_torn=known.notes.is_torn,
+        has_old_data=known.has_old_data,
+        heartbeat=shown.heartbeat,
+        heartbeat_age_s=known.heartbeat_age_s,
+        starts=known.notes.starts,
+        detail=_detail(shown),
+    )
+
+
+def _replication(shown: Shown) -> Replication:
+    upstream = shown.upstream
+    error = _error(shown)
+    if upstream is None:
+        return Replication(error=error)
+    return Replication(
+        upstream=upstream.node,
+        is_receiving=upstream.state is Receiving.STREAMING,
+        is_applying=shown.role is RoleNow.FOLLOWING and not shown.trouble,
+        acknowledges=upstream.acknowledges and _may_be_attached(upstream),
+        error=error,
+        is_diverged=upstream.state is Receiving.DIVERGED,
+    )
+
+
+def _may_be_attached(upstream: Upstream) -> bool:
+    """Now, or by itself at any moment: a receiver that rests does not come back unasked."""
+    match upstream.state:
+        case Receiving.CONNECTING | Receiving.STREAMING | Receiving.REJECTED:
+            return True
+        case Receiving.STOPPED | Receiving.DIVERGED | Receiving.PURGED:
+            return False
+
+
+def _error(shown: Shown) -> str | None:
+    """Only what a copy, a cut or a rewind heals: the brain acts on it."""
+    if shown.must_clone:
+        return shown.trouble
+    upstream = shown.upstream
+    if upstream is not None and upstream.state in (Receiving.DIVERGED, Receiving.PURGED):
+        return f"{upstream.state.value}: {upstream.reason}"
+    return None
+
+
+def _detail(shown: Shown) -> str:
+    upstream = shown.upstream
+    if shown.trouble:
+        return shown.trouble
+    if upstream is not None and upstream.state is Receiving.REJECTED:
+        return f"{upstream.node} turns this node away: {upstream.reason}"
+    return ""
+
+
+def _sending(shown: Shown) -> Sending:
+    connections = Counter(each.node for each in shown.attached)
+    return Sending(
+        acks=shown.acks,
+        receivers=frozenset(connections),
+        connections=dict(connections),
+        acknowledging_count=sum(each.acknowledges for each in shown.attached),
+        excluded=frozenset(shown.excluded),
+        waiting_commits=shown.waiting_commits,
+        waits_at=shown.waits_at,
+    )
