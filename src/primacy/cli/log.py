@@ -18,8 +18,7 @@ from primacy.engines.sqlite.storage.readable import sql_of
 from primacy.errors import Corrupt, Rejected
 from primacy.replication.gtid import GtidSet
 from primacy.replication.log import inspecting
-from primacy.replication.log.inspecting import FileReport, Found, Report
-from primacy.replication.log.record import Header
+from primacy.replication.log.inspecting import FileReport, Found, Report, commit_time
 
 app = typer.Typer(help="A node's log: is it sound, what does it hold, where is a transaction.")
 
@@ -112,7 +111,7 @@ def find_command(
 def record_line(found: Found) -> str:
     header = found.header
     return (
-        f"{found.gtid} {header.kind.name} {_committed(header)} {header.payload_bytes} bytes, "
+        f"{found.gtid} {header.kind.name} {commit_time(header)} {header.payload_bytes} bytes, "
         f"point {header.point}, schema {header.schema_hash:016x}, {found.file}:{found.offset}"
     )
 
@@ -126,7 +125,7 @@ def record_json(found: Found, *, has_payload: bool) -> dict[str, Json]:
         "index": header.index,
         "chain": f"{header.chain:016x}",
         "kind": header.kind.name,
-        "committed_at": _committed(header),
+        "committed_at": commit_time(header),
         "commit_time_us": header.commit_time_us,
         "schema_hash": f"{header.schema_hash:016x}",
         "payload_bytes": header.payload_bytes,
@@ -150,15 +149,6 @@ def _file_row(report: FileReport) -> list[str]:
         state = f"sound up to a torn tail of {report.torn_bytes} bytes at {report.end_offset}"
     sizes = (str(report.size_bytes), str(report.records))
     return [report.file, *sizes, report.before, report.end, state]
-
-
-def _committed(header: Header) -> str:
-    """To the microsecond; the number itself where no calendar reaches."""
-    try:
-        at = datetime.fromtimestamp(header.commit_time_us // 1_000_000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return f"{header.commit_time_us}us"
-    return at.replace(microsecond=header.commit_time_us % 1_000_000).isoformat()
 
 
 def _microseconds(text: str) -> int:

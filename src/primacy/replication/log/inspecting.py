@@ -7,6 +7,7 @@ Does not  Take the directory's lock: of a node that runs, the last file's end ma
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -89,16 +90,28 @@ def log_directory(directory: Path) -> Path:
 def opened(directory: Path) -> Readable:
     """To be read by index, while no process writes to it. It ends where the next start would cut a
     torn tail. `Corrupt` where that start would refuse it; `NotFound` without a log."""
+    log, damage = opened_until_damage(directory)
+    if damage is not None:
+        raise damage
+    return log
+
+
+def opened_until_damage(directory: Path) -> tuple[Readable, Corrupt | None]:
+    """The same as far as its last file makes sense, and what is wrong behind that."""
     heads = checked_heads(directory, file_numbers(log_directory(directory)))
     last = heads[-1]
     path = file_path(directory, last.number)
     scanned = Scanned(path, last, path.read_bytes())
-    scanned.read()
-    scanned.raise_damage(is_last=True)
+    damage: Corrupt | None = None
+    try:
+        scanned.read()
+        scanned.raise_damage(is_last=True)
+    except Corrupt as error:
+        damage = error
     segments = [closed_segment(directory, head) for head in heads[:-1]]
     segments.append(Segment(path, last, scanned.end_offset, scanned.index))
     spans = [*spans_of(last.gtids, last=last.before.index), *scanned.starts]
-    return Readable(directory, segments, spans, scanned.end, cache_bytes=0)
+    return Readable(directory, segments, spans, scanned.end, cache_bytes=0), damage
 
 
 def verify(directory: Path) -> Report:
@@ -182,6 +195,15 @@ def _records_of(path: Path, head: Head, after: int, *, is_last: bool) -> Iterato
             gtid = gtid_at([*spans, *scanned.starts], header.index)
             yield Found(path.name, offset, gtid, header, payload)
     scanned.raise_damage(is_last=is_last)
+
+
+def commit_time(header: Header) -> str:
+    """In UTC, to the microsecond; the number itself where no calendar reaches."""
+    try:
+        at = datetime.fromtimestamp(header.commit_time_us // 1_000_000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{header.commit_time_us}us"
+    return at.replace(microsecond=header.commit_time_us % 1_000_000).isoformat()
 
 
 # ---- finding --------------------------------------------------------------------------------

@@ -18,14 +18,16 @@ SETTINGS = StorageSettings()
 
 
 class Primary:
-    """It begins its first epoch at once."""
+    """A new one begins its epoch at once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_new: bool = True) -> None:
         self.path = folder / "db.sqlite"
         self.log = Log.open(folder / "log", limits=LogLimits(), events=ignore)
         self.writer = Writer(self.path, SETTINGS, clock=SystemClock(), seeds=random.Random(1))
-        self.writer.begin()
-        self._commit([epoch_entry(NODE, schema_hash=self.writer.schema_hash, commit_time_us=0)])
+        if is_new:
+            self.writer.begin()
+            entry = epoch_entry(NODE, schema_hash=self.writer.schema_hash, commit_time_us=0)
+            self._commit([entry])
 
     def run(self, sql: str, *params: int | str | bytes) -> None:
         self.writer.begin()
