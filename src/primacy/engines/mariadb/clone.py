@@ -6,13 +6,23 @@ Assumes   Donor and receiver have the same major version of the server.
 """
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
+import msgspec
+
+from primacy.engines import clone_wire as wire
 from primacy.engines.api import Progress, ProgressSink
-from primacy.engines.mariadb import clone_wire as wire
+from primacy.engines.cloning import (
+    Ends,
+    admitted,
+    asking,
+    clone_door,
+    end_stream,
+    header,
+    new_nonce,
+)
 from primacy.engines.mariadb.accounts import MAINTENANCE, login
 from primacy.engines.mariadb.connection import Connection, Session, Target
 from primacy.engines.mariadb.directory import Directory
@@ -23,9 +33,7 @@ from primacy.engines.mariadb.rewinding import checksums_at_once
 from primacy.engines.mariadb.server import LocalServer
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.errors import Conflict, PrimacyError, Rejected, Unavailable
-from primacy.model import Address, NodeId
-from primacy.runtime import proofs
-from primacy.runtime.listening import listening
+from primacy.model import NodeId
 from primacy.telemetry import Event, Sink, Value
 
 CLONES_MAX = 1
@@ -34,6 +42,21 @@ OK_WORDS = "completed OK!"
 BINLOG_INFO = "xtrabackup_binlog_info"
 PREPARE_S = 3600.0
 """Applying the redo log that was written during the backup."""
+
+
+class Hello(wire.Hello, frozen=True, kw_only=True):
+    """Of a node that wants a backup, or was rewound and compares."""
+
+    compare: tuple[str, ...] = ()
+    """Not a clone: the checksums of these tables at one position of the donor's log."""
+
+
+class Checksums(msgspec.Struct, frozen=True, kw_only=True):
+    """Of whole tables, as they were right after one transaction. They follow the header, or nothing
+    does where they cannot be given."""
+
+    gtid: str
+    values: dict[str, int]
 
 
 class CloneDoor:
@@ -52,43 +75,23 @@ class CloneDoor:
         self._events = events
         self._clone_count = 0
 
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
+    def open(self) -> AbstractAsyncContextManager[None]:
         """The door is open inside. `Rejected` where its port is taken."""
-        address = self._settings.clone_doors[self._settings.node]
-        with listening(address, door="the clone door"):
-            listener = await asyncio.start_server(self._serve, address.host, address.port)
-        async with listener:
-            yield
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await self._give(reader, writer)
-        except PrimacyError as error:
-            self._tell("clone-refused", reason=error.what)
-        except ConnectionError as error:
-            self._tell("clone-broken", reason=str(error))
-        finally:
-            writer.close()
+        node = self._settings.node
+        address = self._settings.clone_doors[node]
+        return clone_door(address, self._give, node=node, events=self._events)
 
     async def _give(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        timing, secret = self._settings.timing, self._settings.cluster_secret
-        hello = await wire.receive(reader, wire.Hello, within_s=timing.peer_s)
-        challenge = wire.Challenge(nonce=secrets.token_hex(proofs.NONCE_BYTES))
-        await wire.send(writer, challenge)
-        proof = await wire.receive(reader, wire.Proof, within_s=timing.peer_s)
-        expected = wire.mac(secret, "receiver", hello, challenge)
-        if hello.cluster != self._settings.cluster or not proofs.is_proof(proof.mac, expected):
-            raise Rejected(f"{hello.node!r} does not know the secret", hint="Check its secret.")
+        ends = _ends(self._settings)
+        hello, challenge = await admitted(reader, writer, ends, Hello)
         total_bytes = await asyncio.to_thread(_size, self._settings.layout.data)
-        own = wire.mac(secret, "donor", hello, challenge)
-        await wire.send(writer, wire.Header(mac=own, total_bytes=total_bytes))
+        await wire.send(writer, header(ends, hello, challenge, total_bytes=total_bytes))
         if hello.compare:
             self._tell("comparison-asked", receiver=hello.node, tables=len(hello.compare))
             await wire.send(writer, await self._checksums(hello.compare))
             return
         if self._clone_count >= CLONES_MAX:
-            await _end(writer, words="another clone is under way")
+            await end_stream(writer, words="another clone is under way")
             return
         self._clone_count += 1
         try:
@@ -98,7 +101,7 @@ class CloneDoor:
         finally:
             self._clone_count -= 1
 
-    async def _checksums(self, tables: tuple[str, ...]) -> wire.Checksums:
+    async def _checksums(self, tables: tuple[str, ...]) -> Checksums:
         timing = self._settings.timing
         session = Session(
             "comparison",
@@ -117,7 +120,7 @@ class CloneDoor:
             gtid, values = await session.run(ask, within_s=timing.clone_silence_s)
         finally:
             session.reset()
-        return wire.Checksums(gtid=gtid, values=values)
+        return Checksums(gtid=gtid, values=values)
 
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
         options = await asyncio.to_thread(self._receiver.client_options)
@@ -125,7 +128,7 @@ class CloneDoor:
             await self._check_history()
             throttle = await self._throttle()
         except PrimacyError as error:  # The server is down: the receiver is told so.
-            await _end(writer, words=error.what)
+            await end_stream(writer, words=error.what)
             raise
         argv = [
             self._settings.programs.backup,
@@ -146,9 +149,9 @@ class CloneDoor:
                 raise Unavailable(f"mariadb-backup failed: {words}", hint="The receiver knows.")
             await self._check_history()  # What was written meanwhile may be in the copy.
         except PrimacyError as error:
-            await _end(writer, words=words or error.what)
+            await end_stream(writer, words=words or error.what)
             raise
-        await _end(writer, words="")
+        await end_stream(writer, words="")
 
     async def _check_history(self) -> None:
         """A copy of a replica that somebody wrote on would have it too, and no log of it."""
@@ -169,12 +172,6 @@ class CloneDoor:
         self._events(Event(name, {"node": self._settings.node, **fields}))
 
 
-async def _end(writer: asyncio.StreamWriter, *, words: str) -> None:
-    """No more pieces; `words` say what failed, where something did."""
-    await wire.send_piece(writer, b"")
-    await wire.send(writer, wire.Trailer(is_ok=not words, words=words))
-
-
 async def fetch(
     settings: MariaDbSettings, directory: Directory, donor: NodeId, progress: ProgressSink
 ) -> str:
@@ -186,24 +183,19 @@ async def fetch(
     if door is None or donor == settings.node:
         raise Rejected(f"{donor} is no donor for {settings.node}", hint="Name another data node.")
     incoming = await asyncio.to_thread(directory.clear_incoming)
-    reader, writer = await _connect(settings, door)
-    try:
-        total_bytes = await _prove(settings, reader, writer)
+    timing = settings.timing
+    async with asking(door, _ends(settings), _hello(settings)) as (reader, _, total_bytes):
         argv = [settings.programs.unpack, "-x", "-C", str(incoming)]
         async with running(argv, has_input=True) as unpack:
             done_bytes = 0
-            while piece := await wire.receive_piece(
-                reader, within_s=settings.timing.clone_silence_s
-            ):
+            while piece := await wire.receive_piece(reader, within_s=timing.clone_silence_s):
                 await unpack.write(piece)
                 done_bytes += len(piece)
                 progress(Progress("receiving", done_bytes, total_bytes))
             await unpack.succeeded()
-        trailer = await wire.receive(reader, wire.Trailer, within_s=settings.timing.peer_s)
+        trailer = await wire.receive(reader, wire.Trailer, within_s=timing.peer_s)
         if not trailer.is_ok:
             raise Unavailable(f"the backup on {donor} failed: {trailer.words}", hint="Try again.")
-    finally:
-        writer.close()
     progress(Progress("preparing", done_bytes, done_bytes))
     await _prepare(settings, incoming)
     return await asyncio.to_thread(_gtid_of, incoming)
@@ -211,46 +203,26 @@ async def fetch(
 
 async def ask_checksums(
     settings: MariaDbSettings, donor: NodeId, tables: Sequence[str]
-) -> wire.Checksums:
+) -> Checksums:
     """Of another node's tables, at one position of its log."""
-    reader, writer = await _connect(settings, settings.clone_doors[donor])
-    try:
-        await _prove(settings, reader, writer, compare=tuple(tables))
-        return await wire.receive(
-            reader, wire.Checksums, within_s=settings.timing.clone_silence_s + 1.0
-        )
-    finally:
-        writer.close()
+    hello = _hello(settings, compare=tuple(tables))
+    async with asking(settings.clone_doors[donor], _ends(settings), hello) as (reader, _, _):
+        within_s = settings.timing.clone_silence_s + 1.0
+        return await wire.receive(reader, Checksums, within_s=within_s)
 
 
-async def _connect(
-    settings: MariaDbSettings, door: Address
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    try:
-        async with asyncio.timeout(settings.timing.peer_s):
-            return await asyncio.open_connection(door.host, door.port)
-    except (OSError, TimeoutError) as error:
-        raise Unavailable(f"the clone door {door} does not answer", hint="Try again.") from error
+def _ends(settings: MariaDbSettings) -> Ends:
+    return Ends(
+        cluster=settings.cluster,
+        node=settings.node,
+        secret=settings.cluster_secret,
+        peer_s=settings.timing.peer_s,
+        silence_s=settings.timing.clone_silence_s,
+    )
 
 
-async def _prove(
-    settings: MariaDbSettings,
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    *,
-    compare: tuple[str, ...] = (),
-) -> int:
-    """Both sides show that they know the secret. Returns the estimated size."""
-    secret, within_s = settings.cluster_secret, settings.timing.peer_s
-    nonce = secrets.token_hex(proofs.NONCE_BYTES)
-    hello = wire.Hello(cluster=settings.cluster, node=settings.node, nonce=nonce, compare=compare)
-    await wire.send(writer, hello)
-    challenge = await wire.receive(reader, wire.Challenge, within_s=within_s)
-    await wire.send(writer, wire.Proof(mac=wire.mac(secret, "receiver", hello, challenge)))
-    header = await wire.receive(reader, wire.Header, within_s=settings.timing.clone_silence_s)
-    if not proofs.is_proof(header.mac, wire.mac(secret, "donor", hello, challenge)):
-        raise Rejected("the donor does not know the secret", hint="Check the secret of both.")
-    return header.total_bytes
+def _hello(settings: MariaDbSettings, *, compare: tuple[str, ...] = ()) -> Hello:
+    return Hello(cluster=settings.cluster, node=settings.node, nonce=new_nonce(), compare=compare)
 
 
 async def _prepare(settings: MariaDbSettings, incoming: Path) -> None:

@@ -12,10 +12,10 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
-import msgspec
 
 from primacy.engines.sqlite.storage import position
 from primacy.engines.sqlite.storage.connection import (
@@ -23,12 +23,10 @@ from primacy.engines.sqlite.storage.connection import (
     open_copy,
     open_own_reader,
 )
-from primacy.errors import Corrupt, Unavailable
+from primacy.errors import Unavailable
 from primacy.replication.log.log import Log
 from primacy.replication.log.record import Point
-from primacy.runtime.files import DiskFull, is_full, replace_file, sync_directory
-
-FORMAT = 1
+from primacy.runtime.files import DiskFull, is_full, sync_directory
 
 STEP_BYTES = 1 << 20
 """Copied at a time. Between two steps a copy can be given up, and is held back."""
@@ -37,10 +35,10 @@ RESERVE_BYTES = 256 << 20
 """Left free beside a copy: it must not be what fills a disk that has to take commits."""
 
 
-class Copy(msgspec.Struct, frozen=True, kw_only=True):
-    """What a copy is of. Stands beside it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """What a copy is of."""
 
-    format: int = FORMAT
     point: Point
     gtids: str
     """Everything up to there: what the receiver's log begins with."""
@@ -69,38 +67,12 @@ def copy_database(
                 _copy_pages(source, target, bytes_per_s=bytes_per_s, stop=stop)
         _sync(into)
         gtids = str(log.gtids_until(point.index))
-        copy = Copy(point=point, gtids=gtids, size_bytes=into.stat().st_size)
-        replace_file(_beside(into), [msgspec.json.encode(copy)])
-    return copy
-
-
-def read_copy(path: Path) -> Copy:
-    """What the copy at `path` is of. `Unavailable` where it is not whole."""
-    try:
-        copy = msgspec.json.decode(_beside(path).read_bytes(), type=Copy)
-        size_bytes = path.stat().st_size
-    except FileNotFoundError as error:
-        raise Unavailable(f"the copy {path} is not whole", hint="Make another one.") from error
-    except msgspec.DecodeError as error:
-        raise Corrupt(
-            f"{_beside(path)} cannot be read: {error}", hint="Make another copy."
-        ) from error
-    if copy.size_bytes != size_bytes:
-        raise Corrupt(
-            f"{path} has {size_bytes} bytes, it was made with {copy.size_bytes}",
-            hint="Make another copy.",
-        )
-    return copy
+    return Copy(point=point, gtids=gtids, size_bytes=into.stat().st_size)
 
 
 def discard(path: Path) -> None:
     """Nothing of a copy is left; the log may still be held."""
-    for each in (_beside(path), path, path.with_name(f"{path.name}-journal")):
-        each.unlink(missing_ok=True)
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.json")
+    path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,18 +1,16 @@
-"""What goes through a clone door: who is there, then a backup in pieces, then how it ended.
+"""What goes through every engine's clone door: frames, and how both ends show that they know the
+cluster's secret. What is asked for and given behind that is each engine's own.
 
     receiver                         donor
-    Hello(node, nonce)      ->
+    Hello(node, nonce, ...) ->
                             <-       Challenge(nonce)
     Proof(mac)              ->
                             <-       Header(mac, total_bytes)     both know the cluster's secret
-                            <-       pieces of the backup
-                            <-       empty frame, Trailer(ok, words)
-
-A receiver that was rewound asks for a comparison instead (`Hello.compare`): the Header is followed
-by Checksums, or by nothing where they cannot be given.
+                            <-       what the Hello asks for
+                            <-       empty frame, Trailer(ok, words) where that was a stream
 
 Frames are a length of four bytes, big endian, and that many bytes. Control frames are JSON.
-A stream that ends without a Trailer is no backup.
+A stream that ends without a Trailer is no copy. Format: `docs/formats/clone.md`.
 
 Does not: hide the data from the network. The secret never crosses it; the rows do, in clear.
 """
@@ -32,14 +30,12 @@ _LENGTH = struct.Struct(">I")
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks for a clone. `nonce` is hexadecimal."""
+    """Who asks. `nonce` is hexadecimal. Engines add what is asked for: the proofs cover it."""
 
     format: int = 1
     cluster: str
     node: str
     nonce: str
-    compare: tuple[str, ...] = ()
-    """Not a clone: the checksums of these tables at one position of the donor's log."""
 
 
 class Challenge(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,20 +58,13 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trailer(msgspec.Struct, frozen=True, kw_only=True):
-    """How the backup ended, at the donor."""
+    """How a stream ended, at the donor."""
 
     is_ok: bool
     words: str = ""
 
 
-class Checksums(msgspec.Struct, frozen=True, kw_only=True):
-    """Of whole tables, as they were right after one transaction."""
-
-    gtid: str
-    values: dict[str, int]
-
-
-C = TypeVar("C", Hello, Challenge, Proof, Header, Trailer, Checksums)
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 def mac(secret: bytes, who: str, hello: Hello, challenge: Challenge) -> str:
@@ -95,9 +84,11 @@ async def send_piece(writer: asyncio.StreamWriter, piece: bytes) -> None:
     await writer.drain()
 
 
-async def receive(reader: asyncio.StreamReader, kind: type[C], *, within_s: float) -> C:
+async def receive(
+    reader: asyncio.StreamReader, kind: type[S], *, within_s: float, limit: int = CONTROL_BYTES_MAX
+) -> S:
     """`Unavailable` where nothing comes, `Rejected` for anything but a `kind`."""
-    content = await receive_piece(reader, limit=CONTROL_BYTES_MAX, within_s=within_s)
+    content = await receive_piece(reader, limit=limit, within_s=within_s)
     try:
         return msgspec.json.decode(content, type=kind)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -109,7 +100,7 @@ async def receive(reader: asyncio.StreamReader, kind: type[C], *, within_s: floa
 async def receive_piece(
     reader: asyncio.StreamReader, *, within_s: float, limit: int = PIECE_BYTES
 ) -> bytes:
-    """One frame; empty at the end of the backup."""
+    """One frame; empty at the end of a stream."""
     try:
         async with asyncio.timeout(within_s):
             (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
