@@ -13,50 +13,22 @@ Promises  Nothing is removed; what is found is saved and synced. Found again, it
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import closing
 
 from primacy.engines.api import Branch, Diverged
 from primacy.engines.histories import parting
-from primacy.engines.sqlite.directory import LOG_NAME, database_in
+from primacy.engines.sqlite.directory import LOG_NAME
 from primacy.engines.sqlite.saving import beginning
 from primacy.engines.sqlite.settings import SqliteSettings
-from primacy.engines.sqlite.storage import position
-from primacy.engines.sqlite.storage.connection import open_own_reader
 from primacy.errors import Conflict, Corrupt, NotFound
-from primacy.replication.log.inspecting import opened, opened_until_damage
-from primacy.replication.log.log import Log, LogLimits
+from primacy.replication.log.inspecting import opened_until_damage
 from primacy.replication.log.reading import Readable
-from primacy.replication.log.record import Point
-from primacy.telemetry import Sink
 
 READ_BYTES = 4 << 20
-
-
-async def log_end(settings: SqliteSettings) -> Point:
-    """How far the log goes, of a server that is down. `Corrupt`, `NotFound`."""
-    return (await asyncio.to_thread(opened, settings.layout.data / LOG_NAME)).end
-
-
-async def applied(settings: SqliteSettings) -> Point:
-    """How much of it is in the database, of a server that is down."""
-    return await asyncio.to_thread(_applied, settings)
 
 
 async def save_diverged(settings: SqliteSettings, branches: Sequence[Branch]) -> Diverged:
     """`branches`: where the epochs of the cluster begin, as far as they are known."""
     return await asyncio.to_thread(_save_diverged, settings, branches)
-
-
-async def cut_unapplied(settings: SqliteSettings, found: Diverged, *, events: Sink) -> bool:
-    """Of a server that is down: what was found goes from the log, durably, and the log may end
-    with the new history. False: some of it is in the database, and nothing was cut."""
-    return await asyncio.to_thread(_cut_unapplied, settings, found, events)
-
-
-def _applied(settings: SqliteSettings) -> Point:
-    path = database_in(settings.layout.data, settings.database)
-    with closing(open_own_reader(path, settings.storage)) as connection:
-        return position.read(connection)
 
 
 def _save_diverged(settings: SqliteSettings, branches: Sequence[Branch]) -> Diverged:
@@ -101,14 +73,3 @@ def _save(
         parts_at=branch.first_sequence,
         obstacle=tally.obstacle,
     )
-
-
-def _cut_unapplied(settings: SqliteSettings, found: Diverged, events: Sink) -> bool:
-    if not found.count:
-        return True
-    if _applied(settings).index >= found.parts_at:
-        return False
-    directory = settings.layout.data / LOG_NAME
-    with Log.open(directory, limits=LogLimits(), events=events) as log:
-        log.cut(found.parts_at - 1)
-    return True

@@ -1,22 +1,18 @@
 """What an old primary has alone: found by where the epochs begin, saved twice, counted, cut."""
 
 import asyncio
-import random
 from pathlib import Path
 
 import pytest
 from tests.unit.engines.sqlite.storage.pair import contents_of
 from tests.unit.engines.sqlite.storage.primary import Primary
 
-from primacy.clock import SystemClock
 from primacy.engines.api import Branch, Diverged
 from primacy.engines.sqlite import tally
-from primacy.engines.sqlite.diverged import applied, cut_unapplied, log_end, save_diverged
+from primacy.engines.sqlite.diverged import save_diverged
 from primacy.engines.sqlite.settings import SqliteSettings
 from primacy.engines.sqlite.storage.applier import Applier
 from primacy.engines.sqlite.storage.connection import StorageSettings
-from primacy.engines.sqlite.storage.writer import Writer
-from primacy.errors import Corrupt, NotFound
 from primacy.model import Address, Epoch, NodeId
 from primacy.replication.log import inspecting
 from primacy.replication.log.log import Log, LogLimits
@@ -65,20 +61,9 @@ class Old:
         """Epoch 2, begun by another that has only what is shared."""
         return Branch(epoch=Epoch(2), node=B, first_sequence=self.common + 1)
 
-    def cut(self, found: Diverged) -> bool:
-        return asyncio.run(cut_unapplied(self.settings, found, events=ignore))
-
     @property
     def log(self) -> Path:
         return self.data / "log"
-
-    @property
-    def end(self) -> int:
-        return asyncio.run(log_end(self.settings)).index
-
-    @property
-    def applied(self) -> int:
-        return asyncio.run(applied(self.settings)).index
 
 
 @pytest.fixture
@@ -177,20 +162,6 @@ def test_an_epoch_that_was_begun_in_vain_is_a_part_of_the_tail(old: Old) -> None
     assert (found.first, found.epoch) == (f"a@2:{old.common + 1}", Epoch(3))
 
 
-def test_what_was_never_applied_is_cut_and_the_rest_is_left(old: Old, tmp_path: Path) -> None:
-    assert old.cut(Diverged())
-    old.writes(markers=3)
-    found = old.saved()
-    assert old.applied == old.common
-    assert old.cut(found)
-    assert old.end == old.common
-    assert old.saved() == Diverged()
-    assert old.cut(found)  # After a crash it is asked again.
-    old.writes("INSERT INTO t VALUES (2, 2)", markers=3)
-    assert not old.cut(old.saved())
-    assert (old.end, old.applied) == (old.common + 4, old.common + 1)
-
-
 def test_what_is_saved_can_be_applied_to_a_copy_that_has_what_is_shared(
     old: Old, tmp_path: Path
 ) -> None:
@@ -280,12 +251,8 @@ def test_a_log_that_cannot_be_opened_is_uncertain(old: Old) -> None:
     path = old.log / "log-000000000001.bin"
     path.write_bytes(b"no log" * 100)
     assert old.saved() == Diverged(is_certain=False)
-    with pytest.raises(Corrupt):
-        old.end  # noqa: B018 - it asks the files.
     path.unlink()
     assert old.saved() == Diverged(is_certain=False)
-    with pytest.raises(NotFound):
-        old.end  # noqa: B018 - it asks the files.
 
 
 def test_a_torn_tail_was_never_durable_and_is_not_counted(old: Old) -> None:
@@ -305,14 +272,3 @@ def test_what_was_purged_of_it_makes_it_uncertain(old: Old) -> None:
     found = old.saved()
     assert (found.count, found.is_certain, found.parts_at) == (1, False, old.common + 1)
     assert found.first == found.last == f"a@1:{old.common + 4}"
-
-
-def test_reading_the_position_leaves_the_write_ahead_log_as_it_is(old: Old) -> None:
-    writer = Writer(
-        old.data / "db.sqlite", StorageSettings(), clock=SystemClock(), seeds=random.Random(1)
-    )
-    wal = old.data / "db.sqlite-wal"
-    size_bytes = wal.stat().st_size
-    assert old.applied == old.common
-    assert wal.stat().st_size == size_bytes
-    writer.close()
