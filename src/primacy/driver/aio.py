@@ -8,11 +8,12 @@ from typing import Any, Literal, Self, TypeVar
 from primacy.driver.connection import monotonic_s, nonce
 from primacy.driver.effects import Close, Connect, Effect, Pause, Receive, Send, Steps
 from primacy.driver.parameters import Given
-from primacy.driver.rows import Described, RowFactory
+from primacy.driver.rows import RowFactory
 from primacy.driver.scripts import statements_in
-from primacy.driver.session import Results, Session
+from primacy.driver.session import Session
+from primacy.driver.shown import ShownResults, ShownSession
 from primacy.driver.target import Target, target_of
-from primacy.engines.sqlite.protocol import Access, Row, Value
+from primacy.engines.sqlite.protocol import Access, Value
 
 T = TypeVar("T")
 
@@ -128,7 +129,7 @@ class AsyncRunner:
         return self._transport, self._stream
 
 
-class AsyncConnection:
+class AsyncConnection(ShownSession):
     """One session with the cluster; one call at a time.
 
     As a context manager it commits, or rolls back after an error, and stays open, as the blocking
@@ -188,27 +189,6 @@ class AsyncConnection:
         """Settled when the connection is opened."""
         return self._session.isolation_level
 
-    @property
-    def in_transaction(self) -> bool:
-        return self._session.core.is_in_transaction
-
-    @property
-    def total_changes(self) -> int:
-        return self._session.total_changes
-
-    @property
-    def token(self) -> str:
-        return self._session.core.token
-
-    @token.setter
-    def token(self, token: str) -> None:
-        self._session.core.see(token)
-
-    @property
-    def server(self) -> str:
-        greeting = self._session.core.greeting
-        return greeting.node if greeting is not None else ""
-
     async def __aenter__(self) -> Self:
         return self
 
@@ -236,27 +216,12 @@ class AsyncConnection:
             self._is_busy = False
 
 
-class AsyncCursor:
+class AsyncCursor(ShownResults):
     """Rows arrive in pages as they are fetched: `async for`, or the fetches."""
 
     def __init__(self, connection: AsyncConnection, session: Session) -> None:
+        super().__init__(session, connection.row_factory)
         self.connection = connection
-        self.arraysize = 1
-        self.row_factory = connection.row_factory
-        self._session = session
-        self._results = Results()
-
-    @property
-    def description(self) -> Described | None:
-        return self._results.description
-
-    @property
-    def rowcount(self) -> int:
-        return self._results.rowcount
-
-    @property
-    def lastrowid(self) -> int | None:
-        return self._results.lastrowid
 
     async def execute(self, sql: str, parameters: Given = (), *, idempotency_key: str = "") -> Self:
         await self.connection.run(
@@ -311,9 +276,6 @@ class AsyncCursor:
         if not self._results.is_closed:
             await self.connection.run(self._session.discard(self._results))
             self._results.is_closed = True
-
-    def _made(self, row: Row) -> Any:  # Any: what the row factory makes.
-        return row if self.row_factory is None else self.row_factory(self, row)
 
 
 async def connect_async(

@@ -10,12 +10,13 @@ from primacy.driver import exceptions
 from primacy.driver.dump import dumped
 from primacy.driver.effects import Steps
 from primacy.driver.parameters import Given
-from primacy.driver.rows import Described, RowFactory
+from primacy.driver.rows import RowFactory
 from primacy.driver.scripts import statements_in
-from primacy.driver.session import Results, Session, checked_level
+from primacy.driver.session import Session, checked_level
+from primacy.driver.shown import ShownResults, ShownSession
 from primacy.driver.sockets import BlockingRunner
 from primacy.driver.target import Target, target_of
-from primacy.engines.sqlite.protocol import NONCE_BYTES, Access, Cancel, Row, Value, frame_of
+from primacy.engines.sqlite.protocol import NONCE_BYTES, Access, Cancel, Value, frame_of
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ def nonce() -> bytes:
     return secrets.token_bytes(NONCE_BYTES)
 
 
-class Connection:
+class Connection(ShownSession):
     """One session with the cluster. Not for several threads at once, except `interrupt`.
 
     As a context manager it commits, or rolls back after an error, and stays open (as sqlite3's).
@@ -104,15 +105,6 @@ class Connection:
             self.commit()
         self._session.isolation_level = level
 
-    @property
-    def in_transaction(self) -> bool:
-        return self._session.core.is_in_transaction
-
-    @property
-    def total_changes(self) -> int:
-        """Rows changed through this connection."""
-        return self._session.total_changes
-
     def interrupt(self) -> None:
         """From another thread: take back or interrupt what runs."""
         number = self._session.core.outstanding
@@ -148,49 +140,17 @@ class Connection:
         cursor.take_batch(statements, idempotency_key)
         return cursor
 
-    @property
-    def token(self) -> str:
-        """Of the newest transaction that this connection wrote or saw. Its own reads wait for it,
-        on whichever server they land."""
-        return self._session.core.token
-
-    @token.setter
-    def token(self, token: str) -> None:
-        """Another connection's: reads here wait until they can see what it has seen."""
-        self._session.core.see(token)
-
-    @property
-    def server(self) -> str:
-        """The node that it is connected to. Empty: to none now; the next call finds one."""
-        greeting = self._session.core.greeting
-        return greeting.node if greeting is not None else ""
-
     def run(self, steps: Steps[T]) -> T:
         """For cursors: carry out the steps of one call."""
         return self._runner.run(steps)
 
 
-class Cursor:
+class Cursor(ShownResults):
     """Rows arrive in pages as they are fetched."""
 
     def __init__(self, connection: Connection, session: Session) -> None:
+        super().__init__(session, connection.row_factory)
         self.connection = connection
-        self.arraysize = 1
-        self.row_factory = connection.row_factory
-        self._session = session
-        self._results = Results()
-
-    @property
-    def description(self) -> Described | None:
-        return self._results.description
-
-    @property
-    def rowcount(self) -> int:
-        return self._results.rowcount
-
-    @property
-    def lastrowid(self) -> int | None:
-        return self._results.lastrowid
 
     def execute(self, sql: str, parameters: Given = (), *, idempotency_key: str = "") -> Self:
         """With a key, a call that is repeated takes effect once and answers the same."""
@@ -255,9 +215,6 @@ class Cursor:
 
     def setoutputsize(self, _size: object, _column: object = None) -> None:
         """The database API wants it; values arrive whole."""
-
-    def _made(self, row: Row) -> Any:  # Any: what the row factory makes.
-        return row if self.row_factory is None else self.row_factory(self, row)
 
     def _run(self, steps: Steps[T]) -> T:
         return self.connection.run(steps)
