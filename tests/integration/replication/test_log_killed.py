@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.replication.log_writer import payload_of
+from tests.integration.replication.powerless import lose_log_tail
 
 from primacy.replication.log import inspecting
 from primacy.replication.log.log import Log, LogLimits
@@ -63,7 +64,7 @@ def test_every_durable_record_survives_a_kill_and_nothing_is_invented(
     for life in range(KILLS):
         durable = killed_writer(directory, seed * 1_000 + life, chance)
         if life % 2:
-            lose_power(directory, durable, chance)
+            lose_log_tail(directory, durable, chance)
         told: list[Event] = []
         with Log.open(directory, limits=LogLimits(), events=told.append) as log:
             assert log.end.index >= durable >= before
@@ -72,23 +73,3 @@ def test_every_durable_record_survives_a_kill_and_nothing_is_invented(
         assert inspecting.verify(directory).damage is None
         assert len(told) <= 1
     assert len(list(directory.glob("log-*.bin"))) > 3
-
-
-def lose_power(directory: Path, durable: int, chance: random.Random) -> None:
-    """What no sync covered reached the disk in part, or not at all."""
-    last = inspecting.verify(directory).files[-1]
-    path = directory / last.file
-    found = inspecting.find_index(directory, durable)
-    begin = last.durable_offset  # By its marks: of a sync, maybe, that was not reported any more.
-    if found.file == last.file:
-        begin = max(begin, found.offset + found.header.length)
-    data = bytearray(path.read_bytes())
-    lost = chance.randrange(begin, max(last.end_offset, begin) + 1)
-    match chance.randrange(3):
-        case 0:
-            del data[lost:]
-        case 1:
-            data[lost:] = bytes(len(data) - lost)
-        case _:
-            data[lost : lost + 500] = bytes(len(data[lost : lost + 500]))
-    path.write_bytes(data)

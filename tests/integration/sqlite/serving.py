@@ -44,16 +44,21 @@ class Served:
     def events(self) -> str:
         return (self.folder / "events").read_text()
 
-    def start(self) -> "Served":
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Begins to start."""
         self._path.write_text(json.dumps(self.spec))
         with (self.folder / "events").open("ab") as events:
-            self._process = subprocess.Popen(
+            self._process = process = subprocess.Popen(
                 [sys.executable, "-m", "primacy.engines.sqlite.server", str(self._path)],
                 stderr=events,
             )
+        return process
+
+    def start(self) -> "Served":
+        process = self.spawn()
         deadline_s = time.monotonic() + START_S
         while time.monotonic() < deadline_s:
-            if self._process.poll() is not None:
+            if process.poll() is not None:
                 raise AssertionError(f"the server exited: {self.events}")
             try:
                 socket.create_connection((LOOPBACK, self.port), 1).close()
