@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from primacy.engines.sqlite.keywords import first_word
+from primacy.engines.sqlite.keywords import is_blank
 
 
 def statements_in(script: str) -> Iterator[str]:
@@ -12,12 +12,12 @@ def statements_in(script: str) -> Iterator[str]:
     while at >= 0:
         if is_complete(script[begin : at + 1]):
             statement = script[begin : at + 1].strip()
-            if first_word(statement):
+            if not is_blank(statement):
                 yield statement
             begin = at + 1
         at = script.find(";", at + 1)
     rest = script[begin:].strip()
-    if first_word(rest):
+    if not is_blank(rest):
         yield rest
 
 

@@ -19,6 +19,7 @@ from primacy.engines.sqlite.keywords import (
     Control,
     control_of,
     first_word,
+    is_blank,
 )
 from primacy.engines.sqlite.protocol import Access, Done, Parameters, Row, ServerRole, Statement
 from primacy.engines.sqlite.tokens import created_ms_of
@@ -86,9 +87,9 @@ class Session:
             self._check_no_key(key, "a statement about transactions")
             yield from self._obey(control[0])
             return
+        if is_blank(sql):
+            return  # SQLite does nothing.
         word = first_word(sql)
-        if not word:
-            return  # Spaces and comments: SQLite does nothing.
         done = yield from self._run(sql, [parameters_of(given)], word=word, key=key)
         self.take(results, done)
         if word in CHANGES_ROWS or (word == "WITH" and done.rows_affected >= 0):

@@ -33,9 +33,14 @@ _WORD = re.compile(r"[^\W\d]+")
 
 
 def first_word(sql: str) -> str:
-    """In upper case. Empty where there is nothing but spaces and comments."""
+    """In upper case. Empty where it begins with something else, as no statement does."""
     found = _WORD.match(sql, _blanks_end(sql))
     return found.group().upper() if found is not None else ""
+
+
+def is_blank(sql: str) -> bool:
+    """Nothing but spaces, comments and empty statements."""
+    return _blanks_end(sql) == len(sql)
 
 
 def control_of(sql: str) -> tuple[Control, str] | None:

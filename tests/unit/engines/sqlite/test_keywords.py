@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from primacy.engines.sqlite.keywords import Control, control_of, first_word
+from primacy.engines.sqlite.keywords import Control, control_of, first_word, is_blank
 
 WORDS = {
     "select 1": "SELECT",
@@ -42,6 +42,16 @@ CONTROLS = {
 @pytest.mark.parametrize(("sql", "word"), WORDS.items())
 def test_the_first_word_is_found_behind_spaces_and_comments(sql: str, word: str) -> None:
     assert first_word(sql) == word
+
+
+@pytest.mark.parametrize("sql", ["", " ;; -- nothing\n;", "/* not closed", "\ufeff"])
+def test_spaces_comments_and_empty_statements_are_nothing(sql: str) -> None:
+    assert is_blank(sql)
+
+
+@pytest.mark.parametrize("sql", ["(SELECT 1)", "123", "-- a duck\n🦆", "/* one */ 'x'", "SELECT 1"])
+def test_what_begins_with_no_word_is_something_all_the_same(sql: str) -> None:
+    assert not is_blank(sql)
 
 
 @pytest.mark.parametrize(("sql", "control"), CONTROLS.items())

@@ -17,6 +17,7 @@ from primacy.engines.sqlite.server.roles import Roles
 from primacy.engines.sqlite.server.session import Around
 from primacy.engines.sqlite.server.spec import PullSpec, Spec
 from primacy.engines.sqlite.server.state import ServerState
+from primacy.engines.sqlite.storage.failures import opening
 from primacy.engines.sqlite.storage.writer import Writer
 from primacy.errors import Rejected, Unavailable
 from primacy.model import Address, Epoch, NodeId
@@ -158,12 +159,9 @@ class SqliteServer:
 
     def _position(self) -> Point:
         """Makes the file where there is none."""
-        writer = Writer(
-            self.spec.database_path,
-            self.spec.storage,
-            clock=self._clock,
-            seeds=random.Random(secrets.randbits(64)),
-        )
+        path, seeds = self.spec.database_path, random.Random(secrets.randbits(64))
+        with opening(path):
+            writer = Writer(path, self.spec.storage, clock=self._clock, seeds=seeds)
         try:
             return writer.position
         finally:

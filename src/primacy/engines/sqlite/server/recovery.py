@@ -11,6 +11,7 @@ from pathlib import Path
 
 from primacy.engines.sqlite.storage.applier import Applier
 from primacy.engines.sqlite.storage.connection import StorageSettings
+from primacy.engines.sqlite.storage.failures import opening
 from primacy.errors import Rejected
 from primacy.replication.log.log import Log
 from primacy.replication.log.record import Point, decode
@@ -22,7 +23,8 @@ READ_BYTES = 1 << 20
 
 def replayed(path: Path, log: Log, settings: StorageSettings, *, events: Sink) -> Point:
     """Apply what the log has and the database has not. Returns where both are then."""
-    applier = Applier(path, settings)
+    with opening(path):
+        applier = Applier(path, settings)
     try:
         start = applier.position
         check_same_history(start, log)

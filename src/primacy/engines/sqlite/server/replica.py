@@ -21,6 +21,7 @@ import apsw
 from primacy.clock import Clock
 from primacy.engines.sqlite.storage.applier import Applier
 from primacy.engines.sqlite.storage.connection import StorageSettings
+from primacy.engines.sqlite.storage.failures import opening
 from primacy.errors import Conflict, PrimacyError, Unavailable
 from primacy.model import Address, Epoch
 from primacy.replication.log.log import Log
@@ -77,14 +78,10 @@ class Replica:
         """Opens the database."""
         loop = asyncio.get_running_loop()
         try:
-            self._applier = await loop.run_in_executor(self._thread, Applier, path, settings)
-        except BaseException as error:
+            with opening(path):
+                self._applier = await loop.run_in_executor(self._thread, Applier, path, settings)
+        except BaseException:
             self._thread.shutdown(wait=False)
-            if isinstance(error, apsw.Error):
-                raise Unavailable(
-                    f"the database file {path} cannot be opened: {error}",
-                    hint="Look at the disk (space, errors), then try again.",
-                ) from error
             raise
         self._applied = self._applier.position
         self.receiver.applied(self._applied)

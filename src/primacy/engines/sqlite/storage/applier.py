@@ -24,6 +24,7 @@ from primacy.engines.sqlite.storage.connection import (
 from primacy.engines.sqlite.storage.failures import (
     RECLONE,
     ApplyFailed,
+    ChangedByOthers,
     MissingRow,
     RowDiffers,
     RowExists,
@@ -107,6 +108,8 @@ class Applier:
         steps = [decode(payload) if header.kind in DATA else [] for header, payload in todo]
         try:
             self._apply_group(todo, steps)
+        except ChangedByOthers:
+            raise
         except ApplyFailed:
             self._batch_max = 1  # Row by row it can say which one it is.
             try:
@@ -125,8 +128,7 @@ class Applier:
         steps = [inverse_of(decode(data)) if h.kind in DATA else [] for h, data in records]
         self._cursor.execute("BEGIN IMMEDIATE")
         try:
-            if self._recording.sees_others():
-                self._look_again()
+            self._check_alone()
             for (header, _), its_steps in zip(reversed(records), reversed(steps), strict=True):
                 self._at = header
                 if its_steps:
@@ -173,8 +175,7 @@ class Applier:
     ) -> None:
         self._cursor.execute("BEGIN IMMEDIATE")
         try:
-            if self._recording.sees_others():
-                self._look_again()
+            self._check_alone()
             after = self.position
             index, epoch = after.index, after.epoch
             for (header, _), its_steps in zip(todo, steps, strict=True):
@@ -195,16 +196,9 @@ class Applier:
             raise
         self.position = reached
 
-    def _look_again(self) -> None:
-        self._recording.load_schema()
-        self._for_rows()
-        self._see_schema()
-        found = position.read(self._connection)
-        if found != self.position:
-            raise Conflict(
-                f"somebody else wrote to the file: it stands at {found}, not at {self.position}",
-                hint="Only one server may have it open. Stop the other one, and restart this.",
-            )
+    def _check_alone(self) -> None:
+        if self._recording.sees_others():
+            raise position.disowned(self._connection)
 
     def _apply_record(self, steps: list[Step]) -> None:
         is_ddl = self._at.kind is Kind.DDL

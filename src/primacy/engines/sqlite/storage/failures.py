@@ -1,5 +1,11 @@
 """What can go wrong between a log and a database file. The branch says who must act."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
 from primacy.errors import Rejected, Unavailable
 
 RECLONE = (
@@ -16,6 +22,10 @@ class GroupLost(Unavailable):
 
 class ApplyFailed(Rejected):
     """A record does not fit the database. Nothing of its group was applied."""
+
+
+class ChangedByOthers(ApplyFailed):
+    """Somebody wrote to the database file past the log."""
 
 
 class SchemaMismatch(ApplyFailed):
@@ -40,3 +50,17 @@ class StatementDiffers(ApplyFailed):
 
 class NotInvertible(Rejected):
     """A transaction cannot be taken back row by row. Clone the node instead."""
+
+
+@contextmanager
+def opening(path: Path) -> Iterator[None]:
+    """Around the first look at a database file: SQLite's errors in words that say what to do."""
+    try:
+        yield
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise Rejected(f"the database file {path} is damaged: {error}", hint=RECLONE) from error
+    except apsw.Error as error:
+        raise Unavailable(
+            f"the database file {path} cannot be opened: {error}",
+            hint="Look at the disk (space, errors) and the file's owner, then try again.",
+        ) from error

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import apsw
 
+from primacy.engines.sqlite.storage.failures import RECLONE, ChangedByOthers
 from primacy.engines.sqlite.storage.schema import LOCAL as TABLE
 from primacy.model import Epoch
 from primacy.replication.log.record import Point
@@ -32,6 +33,19 @@ def prepare(connection: apsw.Connection) -> None:
 def read(connection: apsw.Connection) -> Point:
     epoch, place, chain = connection.execute(_READ).get
     return Point(Epoch(epoch), place, chain % _CHAIN_OFFSET)
+
+
+def disowned(connection: apsw.Connection) -> ChangedByOthers:
+    """To be raised, inside an open transaction, which this ends: somebody else has written to the
+    file. It no longer says that it is a place of the log's history, so that no later start takes it
+    for one (`check_same_history`)."""
+    found = read(connection)
+    write(connection.execute, Point(found.epoch, found.index, found.chain ^ 1))
+    connection.execute("COMMIT")
+    return ChangedByOthers(
+        f"somebody else wrote to {connection.filename}, past the log (last at {found.position})",
+        hint=f"Only primacy may write to that file. {RECLONE}",
+    )
 
 
 def write(execute: Callable[[str, tuple[int, ...]], object], point: Point) -> None:

@@ -28,7 +28,7 @@ from primacy.engines.sqlite.storage.recording import Change, Mark, Recording
 from primacy.engines.sqlite.storage.rules import Caller, Rules
 from primacy.engines.sqlite.storage.running import ROWS_MAX, Result, Runner
 from primacy.engines.sqlite.storage.statements import Form, Plan
-from primacy.errors import Conflict, NotFound, Rejected, Unavailable
+from primacy.errors import NotFound, Rejected, Unavailable
 from primacy.replication.log.record import Point
 
 _OPEN, _RELEASE, _UNDO = "SAVEPOINT _primacy_t", "RELEASE _primacy_t", "ROLLBACK TO _primacy_t"
@@ -124,20 +124,9 @@ class Writer:
         self._execute("BEGIN IMMEDIATE")
         with self._rules.as_caller(Caller.OWN):
             if self._recording.sees_others():
-                self._look_again()
+                self._is_broken = True
+                raise position.disowned(self._connection)
             self._recording.begin_group()
-
-    def _look_again(self) -> None:
-        self._recording.load_schema()
-        self._runner.forget_plans()
-        found = position.read(self._connection)
-        if found != self.position:
-            self._execute("ROLLBACK")
-            self._is_broken = True
-            raise Conflict(
-                f"somebody else wrote to the file: it stands at {found}, not at {self.position}",
-                hint="Only one server may have it open. Stop the other one, and restart this.",
-            )
 
     def commit(self, position_reached: Point) -> None:
         """Ends the group. After an error the writer is of no more use: the log goes further."""

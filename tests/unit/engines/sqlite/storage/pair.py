@@ -51,6 +51,13 @@ class Pair:
         self.writer.close()
         self.applier.close()
 
+    def damage(self, sql: str) -> None:
+        """Behind the back of the replica, while nobody has its file open."""
+        self.applier.close()
+        with closing(apsw.Connection(str(self.paths[1]))) as other:
+            other.execute(sql)
+        self.applier = Applier(self.paths[1], self.settings)
+
     def begin(self) -> None:
         self.writer.begin()
 

@@ -12,13 +12,14 @@ from primacy.engines.sqlite.storage.applier import Applier
 from primacy.engines.sqlite.storage.connection import Logging, StorageSettings
 from primacy.engines.sqlite.storage.failures import (
     ApplyFailed,
+    ChangedByOthers,
     MissingRow,
     RowDiffers,
     RowExists,
     SchemaMismatch,
     StatementDiffers,
 )
-from primacy.errors import Conflict, Corrupt
+from primacy.errors import Conflict, Corrupt, Unavailable
 from primacy.replication.log.record import Kind
 
 DAMAGE: dict[str, tuple[str, str, type[ApplyFailed], str]] = {
@@ -55,8 +56,7 @@ def test_stops(pair: Pair, damage: str, sql: str, error: type[ApplyFailed], said
     pair.run("CREATE TABLE v(a, b AS (a) UNIQUE)")
     pair.run("INSERT INTO t(b) VALUES('x'), ('y')")
     pair.run("INSERT INTO v VALUES(1)")
-    with closing(apsw.Connection(str(pair.paths[1]))) as other:
-        other.execute(damage)
+    pair.damage(damage)
     before, position = contents_of(pair.paths[1]), pair.applier.position
     pair.begin()
     pair.writer.run(sql)
@@ -76,13 +76,38 @@ def test_a_group_is_applied_whole_or_not_at_all(pair: Pair) -> None:
         pair.writer.run("INSERT INTO t VALUES(?)", (number,))
         pair.note_change()
         pair.end_group(is_applied=False)
-    with closing(apsw.Connection(str(pair.paths[1]))) as other:
-        other.execute("INSERT INTO t VALUES(3)")
+    pair.damage("INSERT INTO t VALUES(3)")
     with pytest.raises(RowExists, match="row 3 of t in record 1/4"):
         pair.applier.apply(pair.records)
     assert contents_of(pair.paths[1])["t"] == ["(3, 3)"]
     pair.applier.apply(pair.records[:3])
     assert pair.applier.position == pair.records[2][0].point
+
+
+def test_a_file_that_somebody_else_writes_to_is_of_no_use_from_then_on(pair: Pair) -> None:
+    """Even where no row of the log meets what was written, and after a restart."""
+    pair.run("CREATE TABLE t(a)")
+    reached = pair.applier.position
+    with closing(apsw.Connection(str(pair.paths[1]))) as other:
+        other.execute("INSERT INTO t VALUES(99)")
+    with pytest.raises(ChangedByOthers, match=r"somebody else wrote to .*, past the log"):
+        pair.run("INSERT INTO t VALUES(1)")
+    with closing(Applier(pair.paths[1], pair.settings)) as again:
+        assert again.position.position == reached.position
+        assert again.position != reached
+
+
+def test_a_writer_whose_file_somebody_else_writes_to_writes_nothing_more(pair: Pair) -> None:
+    pair.run("CREATE TABLE t(a)")
+    reached = pair.writer.position
+    with closing(apsw.Connection(str(pair.paths[0]))) as other:
+        other.execute("INSERT INTO t VALUES(99)")
+    with pytest.raises(ChangedByOthers, match="Only primacy may write to that file"):
+        pair.begin()
+    with pytest.raises(Unavailable):
+        pair.begin()
+    with closing(Applier(pair.paths[0], pair.settings)) as again:
+        assert again.position != reached
 
 
 def test_passes_over_what_it_has_and_refuses_a_gap(pair: Pair) -> None:

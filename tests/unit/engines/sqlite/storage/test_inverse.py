@@ -130,8 +130,7 @@ def test_a_file_that_is_not_as_the_tail_left_it_stays_as_it_is(pair: Pair) -> No
     filled(pair)
     point, kept = pair.point, len(pair.records)
     pair.run("INSERT INTO n VALUES(3)")
-    with closing(apsw.Connection(str(pair.paths[1]))) as other:
-        other.execute("DELETE FROM n WHERE a = 3")
+    pair.damage("DELETE FROM n WHERE a = 3")
     before = contents_of(pair.paths[1])
     with pytest.raises(MissingRow, match="row 3 of n"):
         pair.applier.rewind(pair.records[kept:], to=point)
