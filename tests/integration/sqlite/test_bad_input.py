@@ -29,6 +29,8 @@ from primacy.replication.pull.receiving import ReceiverState
 
 pytestmark = pytest.mark.integration
 
+WHY_NO_DISK = why_no_disk(bears_room=False)
+
 MALFORMED = [
     "SELEC 1",
     "SELECT",
@@ -257,7 +259,7 @@ def changed_by_a_stranger(path: Path) -> None:
 # ---- a disk that fills -------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(why_no_disk() != "", reason=f"no disk can be mounted: {why_no_disk()}")
+@pytest.mark.skipif(WHY_NO_DISK != "", reason=f"no disk can be mounted: {WHY_NO_DISK}")
 @pytest.mark.parametrize("reserve_bytes", [1 << 20, 0])
 def test_a_disk_that_fills_stops_writes_loses_nothing_and_with_space_it_goes_on(
     tmp_path: Path, reserve_bytes: int
