@@ -4,9 +4,10 @@ Promises  Nothing is written where anything is wrong, and no file is ever overwr
 """
 
 import os
+import re
 import secrets
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,8 +16,10 @@ import typer
 
 from primacy.cli.format import complain, say, say_json
 from primacy.cli.options import ConfigOption, JsonOption
+from primacy.cli.users import user_line
 from primacy.config import (
     DEFAULT_ENGINE,
+    ENGINE_KEYS,
     ENGINES,
     SECRET_BYTES,
     Config,
@@ -30,6 +33,9 @@ from primacy.config import (
 )
 
 TOKEN_FILE = "primacy.token"
+USERS_FILE = "primacy.users"
+
+USER = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 PORT_STEP = 10
 """Between the doors of two nodes on one host."""
@@ -51,6 +57,8 @@ class Wish:
     is_insecure: bool = False
     has_token: bool = False
     """Requests over HTTP that change something need the token of `TOKEN_FILE`."""
+    has_users: bool = False
+    """Clients must be in `USERS_FILE`; with an engine whose users are in a file."""
 
 
 def rendered(wish: Wish) -> str:
@@ -70,6 +78,9 @@ def rendered(wish: Wish) -> str:
         )
     if wish.has_token:
         lines += ["", "[api]", f"token_file = {_quoted(TOKEN_FILE)}"]
+    if wish.has_users:
+        section, key = ENGINE_KEYS[wish.engine].users_key.split(".")
+        lines += ["", f"[{section}]", f"{key} = {_quoted(USERS_FILE)}"]
     lines += ["", "[durability]", f"acks = {_acks(wish.acks)}"]
     lines.append(f"on_timeout = {_quoted(wish.on_timeout)}")
     seen: dict[str, int] = {}
@@ -107,6 +118,8 @@ def next_steps(config: Config, path: Path) -> list[str]:
     files = [path.name, config.secret_path.name]
     if config.api.token_file:
         files.append(config.api.token_file)
+    if config.users_path is not None:
+        files.append(config.users_path.name)
     if len(hosts) > 1:
         steps.append(
             f"Copy {', '.join(files[:-1])} and {files[-1]} (mode 0600) into one directory on"
@@ -120,6 +133,10 @@ def next_steps(config: Config, path: Path) -> list[str]:
     steps.append(
         f"Clients write through any node's door, such as {first.rw}; they read at {first.ro}."
     )
+    if config.users_path is not None:
+        steps.append(
+            f"They log in by {config.users_path.name}: `primacy sql --new-user NAME` makes a line."
+        )
     return steps
 
 
@@ -145,6 +162,10 @@ def init(  # noqa: PLR0913 - one parameter per option is typer's way.
     token: Annotated[
         bool, typer.Option("--token", help="Requests over HTTP that change something need one.")
     ] = False,
+    user: Annotated[
+        str,
+        typer.Option(help="With sqlite: who may connect; writes NAME.password beside the file."),
+    ] = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -155,6 +176,7 @@ def init(  # noqa: PLR0913 - one parameter per option is typer's way.
     path = path_of(config).absolute()
     if path.exists():
         problems.append(Problem("--config", repr(str(path)), "exists and is never overwritten"))
+    problems += _user_problems(user, engine, path.parent)
     if problems:
         raise ConfigRejected("the command line", tuple(problems))
     is_one_machine = {host for _, host in (*nodes, *witnesses)} <= {"127.0.0.1", "::1", "localhost"}
@@ -169,12 +191,15 @@ def init(  # noqa: PLR0913 - one parameter per option is typer's way.
         state_dir=state_dir or ("state" if is_one_machine else ""),
         is_insecure=insecure,
         has_token=token,
+        has_users=bool(user),
     )
     text = rendered(wish)
     made = checked(text, path.parent)
     is_new_secret = _write_secret(made.secret_path)
     if token:
         _write_secret(path.parent / TOKEN_FILE)
+    if user:
+        _write_user(path.parent, user)
     _write_new(path, text, mode=0o644)
     steps, said = next_steps(made, path), warnings(made)
     if as_json:
@@ -208,6 +233,25 @@ def _pairs(
             problems.append(Problem(option, repr(each), f"{name} is named already"))
         pairs[name] = host
     return tuple(pairs.items())
+
+
+def _user_problems(user: str, engine: str, directory: Path) -> Iterator[Problem]:
+    if not user:
+        return
+    if engine in ENGINE_KEYS and not ENGINE_KEYS[engine].users_key:
+        yield Problem("--user", repr(user), f"{engine}'s users are made in SQL, once it runs")
+    if not USER.fullmatch(user):
+        rule = "letters, digits, hyphens, underscores; at most 32: it names a file, too"
+        yield Problem("--user", repr(user), rule)
+    for path in (directory / USERS_FILE, directory / f"{user}.password"):
+        if path.exists():
+            yield Problem("--user", repr(user), f"{path} exists and is never overwritten")
+
+
+def _write_user(directory: Path, name: str) -> None:
+    password = secrets.token_urlsafe(24)
+    _write_new(directory / f"{name}.password", f"{password}\n", mode=0o600)
+    _write_new(directory / USERS_FILE, f"{user_line(name, password)}\n", mode=0o600)
 
 
 def _write_secret(path: Path) -> bool:

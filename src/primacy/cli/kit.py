@@ -55,6 +55,11 @@ class Kit(Protocol):
         """Of this host, with its clone door open until the context ends."""
         ...
 
+    def url(self, config: Config, *, user: str, is_read: bool) -> str:
+        """Of the cluster, through all its routers, for `primacy sql`. `Rejected` where that speaks
+        another protocol."""
+        ...
+
     def program_problems(self, config: Config) -> Iterator[Problem]:
         """What is missing on this host."""
         ...
@@ -84,6 +89,10 @@ def kit_of(config: Config) -> Kit:
         raise Rejected(
             f"engine {name!r} needs the package {needed}, which is not installed",
             hint=f"pip install 'primacy[{name}]'",
+        )
+    if name not in KITS:
+        raise Rejected(
+            f"no agent of this version runs engine {name!r}", hint=f"Use {', '.join(KITS)}."
         )
     return KITS[name]()
 

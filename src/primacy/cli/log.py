@@ -25,7 +25,7 @@ app = typer.Typer(help="A node's log: is it sound, what does it hold, where is a
 FILE_COLUMNS = ("file", "bytes", "records", "begins behind", "ends at", "state")
 DirectoryArgument = Annotated[
     Path,
-    typer.Argument(help="The node's state directory, or `log` in it.", show_default=False),
+    typer.Argument(help="The node's state directory, or `data/log` in it.", show_default=False),
 ]
 
 

@@ -1,7 +1,6 @@
 """`primacy sql`: a plain shell for the SQLite server, over the driver."""
 
 import getpass
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,12 +9,13 @@ import typer
 
 import primacy.driver as db
 from primacy.cli.format import complain, say
-from primacy.cli.options import JsonOption
+from primacy.cli.kit import kit_of
+from primacy.cli.options import JsonOption, loaded
 from primacy.cli.sql_shell import Shell
+from primacy.cli.users import checked_user, user_line
 from primacy.driver.connection import Connection
 from primacy.driver.scripts import is_complete, statements_in
 from primacy.driver.target import target_of
-from primacy.engines.sqlite.scram import SALT_BYTES, verifier_of
 from primacy.errors import PrimacyError, Rejected
 
 DEFAULT_URL = "primacy://127.0.0.1/"
@@ -24,11 +24,23 @@ HISTORY_LINES_MAX = 2000
 PASSWORD_BYTES_MAX = 4096
 
 
-def sql(
+def sql(  # noqa: PLR0913 - one parameter per option is typer's way.
     url: Annotated[
-        str, typer.Argument(help="primacy://USER@HOST1,HOST2:PORT/DATABASE?option=value")
-    ] = DEFAULT_URL,
+        str | None,
+        typer.Argument(
+            help="primacy://USER@HOST1,HOST2:PORT/DATABASE?option=value",
+            show_default=DEFAULT_URL,
+        ),
+    ] = None,
     *,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="The cluster's file instead of a URL: by its routers."),
+    ] = None,
+    user: Annotated[str, typer.Option(help="With --config: who connects.")] = "",
+    is_read: Annotated[
+        bool, typer.Option("--read", help="With --config: the doors to replicas.")
+    ] = False,
     command: Annotated[
         list[str] | None,
         typer.Option("--command", "-c", help="Run this and exit; may be given several times."),
@@ -44,9 +56,10 @@ def sql(
 ) -> None:
     """Run SQL: from -c, from stdin, or line by line."""
     if new_user is not None:
-        say(f"{_user(new_user)} {_verifier(password_file)}")
+        checked_user(new_user)
+        say(user_line(new_user, _new_password(password_file)))
         return
-    connection = _connected(url, password_file)
+    connection = _connected(_url(url, config, user, is_read=is_read), password_file)
     try:
         shell = Shell(connection, is_json=as_json)
         if command:
@@ -58,6 +71,17 @@ def sql(
             _run_script(shell, sys.stdin.read())
     finally:
         connection.close()
+
+
+def _url(url: str | None, config: Path | None, user: str, *, is_read: bool) -> str:
+    if config is None:
+        if user or is_read:
+            raise Rejected("--user and --read belong to --config", hint="Say it in the URL.")
+        return url or DEFAULT_URL
+    if url is not None:
+        raise Rejected(f"both {url!r} and --config", hint="Name the cluster in one way.")
+    found = loaded(config)
+    return kit_of(found).url(found, user=user, is_read=is_read)
 
 
 def _connected(url: str, password_file: Path | None) -> Connection:
@@ -122,22 +146,13 @@ def _typed(shell: Shell) -> str | None:
             return text
 
 
-def _user(name: str) -> str:
-    if not name or any(each.isspace() or each == "#" for each in name):
-        raise Rejected(f"{name!r} is no user's name", hint="Use no spaces and no #.")
-    return name
-
-
-def _verifier(password_file: Path | None) -> str:
+def _new_password(password_file: Path | None) -> str:
     if password_file is not None:
-        password = _password_in(password_file)
-    else:
-        password = getpass.getpass("password: ")
-        if getpass.getpass("again: ") != password:
-            raise Rejected("the two passwords differ", hint="Try again.")
-    if not password:
-        raise Rejected("the password is empty", hint="Choose one that nobody guesses.")
-    return str(verifier_of(password, salt=os.urandom(SALT_BYTES)))
+        return _password_in(password_file)
+    password = getpass.getpass("password: ")
+    if getpass.getpass("again: ") != password:
+        raise Rejected("the two passwords differ", hint="Try again.")
+    return password
 
 
 def _password_in(path: Path) -> str:

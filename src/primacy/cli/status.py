@@ -127,13 +127,20 @@ def _row(answer: ClusterAnswer, node: NodeAnswer, *, is_reachable: bool) -> list
         node.position or "-",
         _yes(node.io_thread) if is_replica else "-",
         _yes(node.sql_thread) if is_replica else "-",
-        "-" if node.behind_transactions is None else str(node.behind_transactions),
+        _behind(node),
         seconds(node.heartbeat_age_s) if is_replica else "-",
         "yes" if node.is_in_sync_set else "-",
         f"{max(node.suspicion.values()):.1f}" if node.suspicion else "-",
         "leader" if answer.store.leader == node.node else store,
         node.doing,
     ]
+
+
+def _behind(node: NodeAnswer) -> str:
+    if node.behind_transactions is None:
+        return "-"
+    size = f", {node.behind_bytes} B" if node.behind_bytes else ""
+    return f"{node.behind_transactions}{size}"
 
 
 def _yes(value: bool | None) -> str:  # noqa: FBT001 - a cell of the table is all that it is.

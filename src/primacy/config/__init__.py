@@ -10,6 +10,7 @@ Does not  Look at this host: ports, programs and data directories are the prefli
 
 from primacy.config.engines import (
     DEFAULT_ENGINE,
+    ENGINE_KEYS,
     ENGINES,
     ENGINES_PLANNED,
     ROUTER_DOORS,
@@ -54,6 +55,7 @@ __all__ = [
     "DEFAULT_ENGINE",
     "ENGINES",
     "ENGINES_PLANNED",
+    "ENGINE_KEYS",
     "LEASE_TTL_FLOOR_S",
     "LEASE_TTL_MAX_S",
     "NODES_MAX",

@@ -46,6 +46,8 @@ class Replication:
     acknowledges: bool = False
     """What is received is acknowledged to the upstream, or will be as soon as it is attached: in
     effect now, or switched on. False means that it surely is not."""
+    lag_bytes: int | None = None
+    """Of the upstream's log: what has not been received. None: the engine does not say."""
     error: str | None = None
     """The applier's or receiver's own words, where it stopped on an error."""
     is_diverged: bool = False

@@ -126,6 +126,8 @@ class NodeStatus(msgspec.Struct, frozen=True, kw_only=True):
     is_receiving: bool = False
     is_applying: bool = False
     acknowledges: bool = False
+    lag_bytes: int | None = None
+    """Of the upstream's log: what has not been received. None: the engine does not say."""
     durability_revision: int = 0
     """The revision of the durability record that this node last acted on: a node that came to
     know that it is out can acknowledge nothing by an older belief."""

@@ -285,6 +285,12 @@ def _of_database(make: _Maker, facts: Facts, view: View) -> Iterator[Metric]:
         facts.behind_transactions(),
     )
     yield make.gauge(
+        "replica_lag_bytes",
+        "Of the primary's log, what this node has not received; no sample where the engine does "
+        "not say it.",
+        replication.lag_bytes,
+    )
+    yield make.gauge(
         "replica_heartbeat_age_seconds",
         "Since a heartbeat of the primary was applied here.",
         facts.heartbeat_age_s,

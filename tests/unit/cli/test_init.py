@@ -9,6 +9,7 @@ import pytest
 from primacy.cli.init import Wish, checked, next_steps, rendered
 from primacy.cli.main import exit_code_of
 from primacy.config import ConfigRejected, load
+from primacy.engines.sqlite.scram import proof_of, signature_for, verifiers_in
 
 THREE = ("--node", "a=10.0.0.1", "--node", "b=10.0.0.2", "--node", "c=10.0.0.3")
 
@@ -111,3 +112,56 @@ def test_odd_text_is_refused_by_rule_and_never_breaks_the_file() -> None:
     with pytest.raises(ConfigRejected) as caught:
         checked(rendered(wish), Path("/etc"))
     assert {each.key for each in caught.value.problems} >= {"cluster.name", "nodes.a b"}
+
+
+def test_a_user_of_sqlite_gets_a_password_that_proves_him(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert init(tmp_path, *THREE, "--insecure", "--engine", "sqlite", "--user", "app") == 0
+    config = load(tmp_path / "primacy.toml")
+    assert config.users_path == tmp_path / "primacy.users"
+    password = (tmp_path / "app.password").read_text().strip()
+    for name in ("primacy.users", "app.password"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    users = verifiers_in(config.users_path.read_text(), source="users")
+    verifier = users["app"]
+    proof, signature = proof_of(
+        password, salt=verifier.salt, iterations=verifier.iterations, said=b"said"
+    )
+    assert signature_for(verifier, proof, said=b"said") == signature
+    said = capfd.readouterr()
+    assert "Copy primacy.toml, primacy.secret and primacy.users (mode 0600)" in said.out
+    assert password not in said.out + said.err
+    assert "no sqlite.users_file" not in said.err
+
+
+WRONG_USERS = {
+    "an engine that has its own": ("mariadb", "app", "users are made in SQL"),
+    "no name of a file": ("sqlite", "../app", "it names a file, too"),
+    "a file that is there": ("sqlite", "old", "old.password exists and is never overwritten"),
+}
+
+
+@pytest.mark.parametrize(("engine", "user", "said"), WRONG_USERS.values(), ids=WRONG_USERS)
+def test_a_user_that_cannot_be_made_is_refused_and_nothing_is_written(
+    engine: str, user: str, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old.password").write_text("kept")
+    code = init(tmp_path, *THREE, "--insecure", "--engine", engine, "--user", user)
+    assert code == 2
+    assert said in capfd.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == ["old.password"]
+
+
+def test_a_quorum_is_written_as_the_word(tmp_path: Path) -> None:
+    assert init(tmp_path, *THREE, "--insecure", "--engine", "sqlite", "--acks", "quorum") == 0
+    config = load(tmp_path / "primacy.toml")
+    assert (config.durability.acks, config.acks) == ("quorum", 1)
+
+
+def test_nodes_of_sqlite_on_one_machine_have_doors_of_their_own(tmp_path: Path) -> None:
+    local = ("--node", "a=127.0.0.1", "--node", "b=127.0.0.1", "--witness", "w=127.0.0.1")
+    assert init(tmp_path, *local, "--engine", "sqlite") == 0
+    config = load(tmp_path / "primacy.toml")
+    assert config.ports("b")["pull_port"] == 7115
+    assert "pull_port" not in config.ports("w")

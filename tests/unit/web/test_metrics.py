@@ -87,6 +87,16 @@ def test_a_replica() -> None:
     assert "primacy_lease_left_seconds" not in found
 
 
+@pytest.mark.parametrize(("lag_bytes", "sample"), [(None, None), (0, 0.0), (4096, 4096.0)])
+def test_a_lag_in_bytes_is_shown_where_the_engine_says_it(
+    lag_bytes: int | None, sample: float | None
+) -> None:
+    engine = observation()
+    engine = replace(engine, replication=replace(engine.replication, lag_bytes=lag_bytes))
+    found = samples(replica(shown=shown(engine=engine)))
+    assert found.get("primacy_replica_lag_bytes") == sample
+
+
 def test_a_witness_has_no_database() -> None:
     found = samples(witness(store=member(A)))
     assert found["primacy_node_role{role=witness}"] == 1

@@ -59,6 +59,13 @@ class MariaDbKit:
         async with engine.serve():
             yield engine
 
+    def url(self, config: Config, *, user: str, is_read: bool) -> str:
+        door = config.node(config.members[0]).rw
+        raise Rejected(
+            "`primacy sql` speaks to the SQLite engine, and this cluster is MariaDB's",
+            hint=f"Use its own client: mariadb -h {door.host} -P {door.port}.",
+        )
+
     def program_problems(self, config: Config) -> Iterator[Problem]:
         programs = {config.mariadb.server: "mariadb-server", **PROGRAMS}
         missing = sorted(each for each in programs if _program(each) is None)

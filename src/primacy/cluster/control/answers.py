@@ -25,6 +25,8 @@ class NodeAnswer(Answer, frozen=True, kw_only=True):
     is_healthy: bool
     epoch: int = 0
     behind_transactions: int | None = None
+    behind_bytes: int | None = None
+    """Of the primary's log, not received here; not every engine says it."""
     is_in_sync_set: bool = False
     suspicion: dict[str, float] = {}
     """phi of this node as each other one hears it; 8 and more: it has gone."""

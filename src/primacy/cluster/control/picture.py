@@ -313,6 +313,7 @@ def _node_answer(picture: Picture, node: NodeId) -> NodeAnswer:
         io_thread=status.is_receiving,
         sql_thread=status.is_applying,
         acknowledges=status.acknowledges,
+        behind_bytes=None if shown.behind_transactions is None else status.lag_bytes,
         upstream=status.upstream,
         error=status.error,
         is_disk_full=status.is_disk_full,

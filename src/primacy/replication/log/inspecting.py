@@ -78,12 +78,12 @@ class Found:
 
 def log_directory(directory: Path) -> Path:
     """`directory` itself, or the log in a node's state directory. `NotFound` without one."""
-    for each in (directory, directory / "log"):
+    for each in (directory, directory / "log", directory / "data" / "log"):
         if each.is_dir() and file_numbers(each):
             return each
     raise NotFound(
         f"{directory} holds no log: there is no file log-000000000001.bin or later in it",
-        hint="Name the node's state directory, or the directory `log` in it.",
+        hint="Name the node's state directory, or the directory `data/log` in it.",
     )
 
 

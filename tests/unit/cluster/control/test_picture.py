@@ -203,6 +203,15 @@ def test_json_holds_what_the_table_shows() -> None:
     assert isinstance(nodes, list)
     assert nodes[1]["is_in_sync_set"] is True
     assert nodes[1]["behind_transactions"] == 2
+    assert nodes[1]["behind_bytes"] is None
+
+
+def test_a_lag_in_bytes_is_part_of_the_table_where_it_is_known() -> None:
+    picture = well()
+    told = msgspec.structs.replace(picture.nodes[B], lag_bytes=4096)
+    answer = answer_of(replace(picture, nodes={**picture.nodes, B: told}))
+    assert answer.nodes[1].behind_bytes == 4096
+    assert "2, 4096 B" in rows(answer)[1]
 
 
 def item(key: str, value: bytes, lease: int = 0) -> KeyValue:
