@@ -2,14 +2,18 @@
 
 The agent calls these methods; the engine translates them into its server's own words. Methods
 that can take long (`clone`, `start`, `drain`) are cancellable and leave the engine in a state
-that `observe` describes. Every method is idempotent: after a crash of the agent it is simply
-called again.
+that `observe` describes. Every method is idempotent: after a crash of the agent, or when its
+caller was cancelled, it is simply called again, and does what was left undone and nothing twice.
+A method that needs a server, and a method that names a node, raise an error of the tree where
+there is none, and change nothing.
 
     ABSENT --initialise/clone--> STOPPED --start--> RUNNING --kill/crash--> STOPPED
                                                     HUNG: runs but does not answer in time
 
 Errors: `Unavailable` (the server does not answer, the peer is away: try again), `Conflict` (the
 server is not in the state that the call needs: observe again), `Rejected` (a person must act).
+
+`tests/conformance/engine` holds every engine to this page.
 """
 
 import asyncio
@@ -240,17 +244,21 @@ class Engine(Protocol):
     # -- life of the server
 
     async def initialise(self) -> None:
-        """ABSENT -> STOPPED: an empty database with a new incarnation, its accounts and tables."""
+        """ABSENT -> STOPPED: an empty database with a new incarnation, its accounts and tables.
+        `Rejected` where the directory is FOREIGN; where there are data, nothing is done."""
         ...
 
     async def clone(self, donor: NodeId, progress: ProgressSink) -> None:
         """Any -> STOPPED: a copy of the donor's data with a new incarnation. The old data
-        directory is kept aside until `forget_old_data`. Cancelled: the old one stands again."""
+        directory is kept aside until `forget_old_data`; the note "below refused" stays. Cancelled,
+        or `Unavailable`: the old one stands, and its server runs on if it did. `Rejected` for a
+        donor that is no other data node, and over FOREIGN data."""
         ...
 
     async def start(self, *, as_primary: bool) -> None:
         """STOPPED -> RUNNING: read-only, attached to nobody, under a guard. `as_primary` keeps
-        commits that nobody acknowledged; otherwise they are cut (after `save_diverged`)."""
+        commits that nobody acknowledged; otherwise they are cut (after `save_diverged`). Where a
+        server runs, only what an earlier call left undone: it answers when this returns."""
         ...
 
     async def stop(self) -> None:
@@ -273,13 +281,19 @@ class Engine(Protocol):
 
     async def seal(self, epoch: Epoch) -> Observation:
         """In this order: durably note "below `epoch` refused"; stop receiving; return how far this
-        log goes. Works on a STOPPED or HUNG server too (a hung one is killed and its relay log
-        read), but never before the last position that was published is there again."""
+        log goes: all that was received, applied or not, whichever agent has heard of it. Works on
+        a STOPPED or HUNG server too (a hung one is killed and its relay log read), but never before
+        the last position that was published is there again: `Unavailable`, with the note in place.
+        Called again for the same epoch: the same. `Conflict` where `epoch` is below the note, or
+        not above the one that this node follows or leads: a seal counts for exactly its epoch."""
         ...
 
     async def follow(self, primary: NodeId, epoch: Epoch, *, acknowledge: bool) -> None:
         """Note "below `epoch` refused", apply the own received tail, attach to `primary`.
-        `Conflict` where `epoch` is below the note. Attached already: only `acknowledge` changes."""
+        `Conflict` where `epoch` is below the note, or, seen at once or later, where the own log is
+        no prefix of the primary's (`is_diverged`). A primary that is away, or keeps this node out:
+        `Unavailable`, or attached once it can be. Attached already: only `acknowledge` changes, and
+        nothing is lost or received twice."""
         ...
 
     async def drain(self) -> None:
@@ -288,7 +302,8 @@ class Engine(Protocol):
 
     async def save_diverged(self, branches: Sequence[Branch]) -> Diverged:
         """On a STOPPED node: read its logs as files, save what is not part of the history
-        whose epochs begin at `branches`, and count it."""
+        whose epochs begin at `branches`, and count it. Changes nothing, so that it finds the same
+        when called again. `Conflict` while a server runs."""
         ...
 
     async def rewind(self, found: Diverged, primary: NodeId, epoch: Epoch) -> None:
@@ -302,21 +317,26 @@ class Engine(Protocol):
     async def begin_epoch(self, epoch: Epoch, primary: NodeId) -> int:
         """Detach from any upstream and durably write the epoch row, doors closed; nobody's
         acknowledgement is waited for. Exclusions of an earlier reign end: they would keep those
-        out who must hold the row. Returns its sequence. Called again: the same row, and no more."""
+        out who must hold the row. Returns its sequence. Called again, by whichever agent: the same
+        row, and no more. `is_cut` ends. `Conflict` where `epoch` is below the note, or `primary` is
+        another node."""
         ...
 
     async def set_acks(self, acks: int, *, may_release: bool = False) -> None:
         """From now on a commit waits for that many acknowledgements. Lowering it while commits
-        wait releases them: `Conflict` unless `may_release` says that the record allows it."""
+        wait releases them: `Conflict` unless `may_release` says that the record allows it.
+        `Rejected` for more than the engine, or a cluster of this size, keeps."""
         ...
 
     async def open_doors(self) -> None:
-        """Accept writes."""
+        """Accept writes. `Unavailable` where the engine sees that the first one would wait for an
+        acknowledgement that nobody gives yet."""
         ...
 
     async def close_doors(self) -> int:
         """Refuse writes; no commit is in flight when this returns. Returns the sequence of the
-        last record. `Unavailable` where that took too long: the doors then are as before."""
+        last record. `Unavailable` where that took too long: the doors then are as before. A closed
+        door may be opened again in the same epoch."""
         ...
 
     async def write_marker(self) -> int:
@@ -326,11 +346,12 @@ class Engine(Protocol):
         ...
 
     async def exclude(self, node: NodeId) -> None:
-        """From now on `node` cannot attach, and it is not attached: it can acknowledge nothing."""
+        """From now on `node` cannot attach, and it is not attached: it can acknowledge nothing.
+        No matter of the log: it does not grow."""
         ...
 
     async def admit(self, node: NodeId) -> None:
-        """Undo `exclude`."""
+        """Undo `exclude`: `node` attaches again by itself, as `follow` told it last."""
         ...
 
     async def cut_strangers(self, accounts: Collection[str]) -> frozenset[str]:
@@ -341,9 +362,11 @@ class Engine(Protocol):
 
     async def demote(self) -> None:
         """Doors closed before: stop waiting for acknowledgements, ready to `follow`. `Conflict`
-        where the log moved after `close_doors` or commits still wait: kill instead."""
+        where the log moved after `close_doors`, by a marker too, or commits still wait: kill
+        instead, or close the doors again."""
         ...
 
     async def beat(self) -> None:
-        """Write the next heartbeat row (replicated). Blocks while commits block."""
+        """Write the next heartbeat row (replicated). Blocks while commits block. `Conflict` once
+        `close_doors` has begun: a closed primary writes nothing."""
         ...

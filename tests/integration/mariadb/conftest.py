@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,9 @@ from primacy.telemetry import Event
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
 NODES = (A, B, C)
+TIMING = Timing(health_s=2.0, drain_s=10.0, stop_s=10.0)
+SMALL_LOG = {"innodb_log_file_size": "8M"}
+"""The default is written, copied and removed by every test."""
 SECRET = b"a secret for tests only, 32 bytes"
 WITHIN_S = 60.0
 
@@ -104,16 +107,22 @@ async def _ask(session: Session, statement: str, within_s: float) -> list[Row]:
 class Trio:
     """The nodes a, b and c; inside the context everything that was started is ended."""
 
-    def __init__(self, root: Path, template: Path) -> None:
+    def __init__(
+        self,
+        root: Path,
+        template: Path,
+        names: Sequence[NodeId] = NODES,
+        timing: Timing = TIMING,
+    ) -> None:
         self._template = template
-        peers = dict(zip(NODES, free_addresses(len(NODES)), strict=True))
-        doors = dict(zip(NODES, free_addresses(len(NODES)), strict=True))
+        peers = dict(zip(names, free_addresses(len(names)), strict=True))
+        doors = dict(zip(names, free_addresses(len(names)), strict=True))
         self.nodes = {
             node: Node(
                 MariaDbSettings(
                     cluster="test",
                     node=node,
-                    server_id=NODES.index(node) + 1,
+                    server_id=names.index(node) + 1,
                     peers=peers,
                     clone_doors=doors,
                     state_dir=root / node,
@@ -121,10 +130,11 @@ class Trio:
                     port=peers[node].port,
                     cluster_secret=SECRET,
                     buffer_pool_bytes=24 << 20,
-                    timing=Timing(health_s=2.0, drain_s=10.0, stop_s=10.0),
+                    further=SMALL_LOG,
+                    timing=timing,
                 )
             )
-            for node in NODES
+            for node in names
         }
 
     def __getitem__(self, node: NodeId) -> Node:
@@ -195,6 +205,13 @@ def run(story: Awaitable[None]) -> None:
     asyncio.run(bounded())
 
 
+async def make_template(node: Node) -> None:
+    """Data as `initialise` makes them, and as the first start changes them."""
+    await node.engine.initialise()
+    await node.engine.start(as_primary=False)
+    await node.engine.stop()
+
+
 @contextmanager
 def folder_for_all() -> Iterator[Path]:
     """The server runs as another user: it must be able to pass through. Not under pytest's own
@@ -208,8 +225,7 @@ def folder_for_all() -> Iterator[Path]:
 def template() -> Iterator[Path]:
     """A data directory as `initialise` makes it. Its accounts do not depend on the node."""
     with folder_for_all() as root:
-        engine = Trio(root, root).nodes[A].engine
-        run(engine.initialise())
+        run(make_template(Trio(root, root)[A]))
         yield root / A / "data"
 
 

@@ -111,6 +111,12 @@ class Directory(DataDirectory[ServerMark]):
         mark = self.mark()
         return Position(Epoch(mark.base_epoch), mark.base_sequence) if mark else ORIGIN
 
+    @property
+    def is_clone_pending(self) -> bool:
+        """These data are a clone's, and no server knows yet at which transaction they stand."""
+        mark = self.mark()
+        return mark is not None and bool(mark.pending_gtid)
+
     def forget_pending_gtid(self, base: Position) -> None:
         """The server has taken it, and its log begins after `base`."""
         mark = self.mark()

@@ -110,6 +110,8 @@ class MariaDbEngine:
             if self._life.is_starting:
                 return self._silent(ServerState.STOPPED, "the server is starting")
             return self._silent(ServerState.HUNG, error.what)
+        if self._directory.is_clone_pending:
+            return self._silent(ServerState.STOPPED, "the start of a clone has not ended")
         self._watching.heard()
         seen = self._observation(status)
         self._remember(status, seen)
@@ -134,13 +136,13 @@ class MariaDbEngine:
     async def start(self, *, as_primary: bool) -> None:
         was_alive = self._process.is_alive()
         self._bind_notes()
-        await self._life.start(as_primary=as_primary)
-        self._watching.heard()
         if not was_alive:
-            self._promises.note(following_epoch=Epoch(0))
             self._salvage_failure = None
             self._receiver.forget_stuck()
-            self._needs_salvage = await self._receiver.has_unapplied_relay_log()
+        await self._life.start(as_primary=as_primary)
+        self._watching.heard()
+        self._needs_salvage = await self._receiver.has_unapplied_relay_log()
+        if not was_alive:
             self._tell("database-started", needs_salvage=self._needs_salvage)
 
     async def stop(self) -> None:
@@ -174,6 +176,7 @@ class MariaDbEngine:
         return seen
 
     async def follow(self, primary: NodeId, epoch: Epoch, *, acknowledge: bool) -> None:
+        self._settings.peer(primary)
         self._promises.follow(epoch)
         attached = await self._follower.attach(primary, acknowledge=acknowledge)
         self._needs_salvage = False
@@ -288,6 +291,10 @@ class MariaDbEngine:
             if notes.led_epoch and notes.led_from:
                 return await self._read_from_files()
             await self.start(as_primary=True)
+        if self._directory.is_clone_pending:
+            await self.start(as_primary=True)
+        # What an agent that died, or a start that was cancelled, did not come to find out.
+        self._needs_salvage = await self._receiver.has_unapplied_relay_log()
         if self._needs_salvage and not (await self._server.status()).errant:
             await self._salvage_if_it_can()  # What comes after one of its own cannot be applied.
         await self._receiver.stop_receiving()

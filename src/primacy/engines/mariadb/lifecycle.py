@@ -48,36 +48,40 @@ class Lifecycle:
         """Between the launch and the first answer: silent, and not hung."""
 
     async def start(self, *, as_primary: bool) -> None:
-        """STOPPED -> RUNNING. A server that runs already is left alone."""
+        """STOPPED -> RUNNING. Where a server runs, only what an earlier call left undone."""
         state, why = self._directory.state()
         if state is not ServerState.STOPPED:
             raise Conflict(
                 f"there is nothing to start: {why}", hint="`initialise` or `clone` it first."
             )
-        if self._process.is_alive():
-            return
+        self.is_starting = True
+        try:
+            if not self._process.is_alive():
+                await self._launch(as_primary=as_primary)
+            await self._ready()
+            await self._take_clone_position()
+        finally:
+            self.is_starting = False
+
+    async def _launch(self, *, as_primary: bool) -> None:
         self._server.forget_connections()
         notes = self._notes.notes
         is_to_be_cut = notes.led_epoch > 0 and not as_primary
         starts = notes.starts + 1
         is_cut = notes.is_cut or is_to_be_cut
-        self._notes.save(msgspec.structs.replace(notes, is_cut=is_cut, starts=starts))
+        self._notes.save(
+            msgspec.structs.replace(notes, is_cut=is_cut, starts=starts, following_epoch=Epoch(0))
+        )
         await asyncio.to_thread(self._directory.prepare)
         role = "SLAVE" if is_to_be_cut else "MASTER"
-        self.is_starting = True
-        try:
-            await self._process.start(
-                [
-                    self._settings.programs.server,
-                    f"--defaults-file={self._settings.layout.config_file}",
-                    f"--init-rpl-role={role}",
-                    f"--server-id={self._settings.server_id_of_start(starts)}",
-                ]
-            )
-            await self._ready()
-            await self._take_clone_position()
-        finally:
-            self.is_starting = False
+        await self._process.start(
+            [
+                self._settings.programs.server,
+                f"--defaults-file={self._settings.layout.config_file}",
+                f"--init-rpl-role={role}",
+                f"--server-id={self._settings.server_id_of_start(starts)}",
+            ]
+        )
 
     async def stop(self) -> None:
         """SIGTERM for a replica; SIGKILL for a source whose commits wait, or one that hangs."""
