@@ -6,6 +6,7 @@ PYTHON ?= python3
 ENGINE ?= mariadb
 ARGS ?=
 SEEDS ?= 150
+SQLITE_SEEDS ?= 50
 SOAK_SEEDS ?= 2000
 ROUNDS ?= 10
 SEED ?= 1
@@ -50,9 +51,10 @@ integration: install system  ## real sockets, disks, signals and servers
 	@bash scripts/install-system.sh haproxy systemd
 	$(PYTEST) -q tests -m "integration" --durations=10
 
-sim: install  ## a budget of simulator seeds (SEEDS=150), and the seeds that once found a bug
+sim: install  ## a budget of simulator seeds (SEEDS=150, SQLITE_SEEDS=50), and the seeds that once found a bug
 	$(PYTEST) -q tests/sim -m "not integration"
 	$(BIN)/primacy sim run --seeds $(SEEDS)
+	$(BIN)/primacy sim run --engine sqlite --seeds $(SQLITE_SEEDS)
 
 spec: install  ## TLC: the specifications hold, every broken variant is rejected (ARGS="-k lease")
 	@bash scripts/install-system.sh default-jre-headless
@@ -66,6 +68,7 @@ test: check conformance spec sim integration  ## all that CI runs, installs what
 
 soak: install  ## the long simulator run (SOAK_SEEDS=2000), by hand
 	$(BIN)/primacy sim run --seeds $(SOAK_SEEDS)
+	$(BIN)/primacy sim run --engine sqlite --seeds $(SOAK_SEEDS)
 
 soak-faults: install $(SYSTEM)  ## every fault ROUNDS times, then 100 random ones and pairs; hours
 	$(BIN)/python benchmarks/failover.py --engine $(ENGINE) --rounds $(ROUNDS) $(ARGS)

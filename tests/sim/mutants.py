@@ -1,8 +1,8 @@
 """Bugs, planted one at a time, and the simulator that must find each: `make mutants`.
 
-Production code is not touched: a planted bug is a subclass (`planted_store`, `planted_cluster`,
-`planted_server`) that the simulator's assembly puts in the place of the genuine part. The
-configuration is the one that runs clean seeds.
+Production code is not touched: a planted bug is a subclass (in the modules `planted_*`) that the
+simulator's assembly puts in the place of the genuine part. The configuration is the one that runs
+clean seeds.
 
     python -m tests.sim.mutants [NAME ...] [--seeds N] [--first-seed S] [--resume FILE]
 """
@@ -21,11 +21,12 @@ from typing import Any  # The parts that a planted bug replaces, by name.
 import msgspec
 from tests.sim import planted_cluster as cluster
 from tests.sim import planted_server as server
+from tests.sim import planted_sqlite as sqlite
 from tests.sim import planted_store as store
 
 from primacy.sim.node import Parts
 from primacy.sim.run import Assembly, genuine, run_seed
-from primacy.sim.settings import Setup
+from primacy.sim.settings import EngineName, Setup
 
 SEEDS_MAX = 2000
 SEEDS_AT_ONCE = 5
@@ -50,6 +51,20 @@ def with_store(**parts: Any) -> Assembly:
 
     return assembly
 
+
+SQLITE: dict[str, Assembly] = {
+    "tail-committed-at-start": with_parts(engine=sqlite.CommitsItsTail),
+    "cut-without-the-note": with_parts(engine=sqlite.CutsUnnoted),
+    "cut-once-more": with_parts(engine=sqlite.CutsAgain),
+    "answer-before-its-disk": with_parts(engine=sqlite.AnswersBeforeItsDisk),
+    "excluded-counts": with_parts(engine=sqlite.CountsTheExcluded),
+    "session-outlives-epoch": with_parts(engine=sqlite.OutlivesItsEpoch),
+    "any-epoch-is-served": with_parts(engine=sqlite.WelcomesAnyEpoch),
+    "index-without-chain": with_parts(engine=sqlite.PullsByIndex),
+    "received-for-applied": with_parts(engine=sqlite.ReportsReceived),
+    "applied-uncompared": with_parts(engine=sqlite.AppliesUncompared),
+}
+"""Of the SQLite engine's own rules: run with its model."""
 
 MUTANTS: dict[str, Assembly] = {
     # disks
@@ -111,7 +126,12 @@ MUTANTS: dict[str, Assembly] = {
     "passes-after-deadline": with_parts(page=server.PassesAfterTheDeadline),
     "page-of-the-last-boot": with_parts(page=server.StaysAfterBoot),
     "second-win-releases": with_parts(guard=server.ClosesAndLetsLive),
+    **SQLITE,
 }
+
+
+def engine_of(name: str) -> EngineName:
+    return "sqlite" if name in SQLITE else "mariadb"
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,10 +155,10 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 def hunt(name: str, *, first_seed: int, seeds: int) -> Found:
     """Run seeds until one breaks an invariant that holds for this seed without the bug."""
-    began_s = time.process_time()
+    began_s, engine = time.process_time(), engine_of(name)
     for tried, seed in enumerate(range(first_seed, first_seed + seeds), 1):
-        verdict = run_seed(seed, DURATION_S, assembly=MUTANTS[name])
-        if verdict.broken is not None and run_seed(seed, DURATION_S).broken is None:
+        verdict = run_seed(seed, DURATION_S, engine=engine, assembly=MUTANTS[name])
+        if verdict.broken is not None and run_seed(seed, DURATION_S, engine=engine).broken is None:
             return Found(
                 name=name,
                 seed=seed,

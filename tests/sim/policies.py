@@ -14,7 +14,8 @@ from primacy.cluster.agent import Agent
 from primacy.cluster.view import View
 from primacy.replication.records import DurabilityPolicy
 from primacy.sim.node import Parts
-from primacy.sim.run import Assembly, Verdict, genuine, run_seed
+from primacy.sim.report import Verdict
+from primacy.sim.run import Assembly, genuine, run_seed
 from primacy.sim.settings import Setup
 
 DURATION_S = 60.0

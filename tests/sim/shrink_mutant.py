@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tests.sim.mutants import MUTANTS
+from tests.sim.mutants import MUTANTS, engine_of
 
 from primacy.cli.shrinking import Shrinking
 from primacy.clock import SystemClock
@@ -47,7 +47,7 @@ def main() -> int:
         options.seed, path, SystemClock(), within_s=options.within_s, replay=replay
     )
     try:
-        shrinking.run(DURATION_S, assembly=assembly)
+        shrinking.run(DURATION_S, engine=engine_of(options.name), assembly=assembly)
     except Rejected as rejected:
         sys.exit(str(rejected))
     sys.stdout.write("\n".join([*shrinking.lines(), ""]))

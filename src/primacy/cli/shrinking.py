@@ -6,6 +6,7 @@ from primacy.cli.format import Json, complain
 from primacy.clock import Clock
 from primacy.sim.choices import encoded
 from primacy.sim.run import Assembly, genuine
+from primacy.sim.settings import EngineName
 from primacy.sim.shrink import Effort, Outcome, shrink_seed
 
 PROGRESS_EVERY_S = 10.0
@@ -26,12 +27,15 @@ class Shrinking:
         self._replay = replay
         self._told_at_s = clock.now_s()
 
-    def run(self, duration_s: float, *, assembly: Assembly = genuine) -> None:
+    def run(
+        self, duration_s: float, *, engine: EngineName = "mariadb", assembly: Assembly = genuine
+    ) -> None:
         """Raises `Rejected` where the seed breaks nothing."""
         deadline_s = self._clock.now_s() + self._within_s
         self.first, self.smallest, self.effort = shrink_seed(
             self._seed,
             duration_s,
+            engine=engine,
             is_time_left=lambda: self._clock.now_s() < deadline_s,
             assembly=assembly,
             on_run=self._tell,

@@ -1,7 +1,7 @@
 """`primacy sim`: the cluster under a seed. The simulator is imported only when it is asked for."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,10 +12,14 @@ from primacy.errors import Rejected
 
 if TYPE_CHECKING:
     from primacy.sim.choices import Choices
-    from primacy.sim.run import Report, Verdict
+    from primacy.sim.report import Report, Verdict
 
 PROGRESS_EVERY = 25
 """Seeds between two lines of progress: a few a minute."""
+
+EngineOption = Annotated[
+    Literal["mariadb", "sqlite"], typer.Option("--engine", help="Whose servers are modelled.")
+]
 
 app = typer.Typer(help="Run the cluster in a simulated world, from a seed.", no_args_is_help=True)
 
@@ -26,6 +30,7 @@ def run(
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 10,
     first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 1,
     duration_s: Annotated[float, typer.Option("--seconds", help="Simulated seconds each.")] = 60.0,
+    engine: EngineOption = "mariadb",
     as_json: JsonOption = False,
 ) -> None:
     """Many seeds, all invariants after each step. Exits with 1 where one of them was broken."""
@@ -41,7 +46,7 @@ def run(
         if done % PROGRESS_EVERY == 0:
             complain(f"{done} of {seeds} seeds")
 
-    report = run_seeds(first_seed, seeds, duration_s, on_verdict=tell)
+    report = run_seeds(first_seed, seeds, duration_s, engine=engine, on_verdict=tell)
     if as_json:
         say_json(report_json(report))
     else:
@@ -56,18 +61,23 @@ def replay(
     seed: Annotated[int, typer.Argument(help="The seed.")],
     trace: Annotated[bool, typer.Option("--trace", help="Every event, one line each.")] = False,
     duration_s: Annotated[float, typer.Option("--seconds", help="Simulated seconds.")] = 60.0,
+    engine: EngineOption = "mariadb",
     choices: Annotated[
         Path | None, typer.Option("--choices", help="A file of `sim shrink`: what to choose.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """One seed again, exactly as it was; or as a file of choices says."""
+    """One seed again, exactly as it was; or as a file of choices says, the engine too."""
     from primacy.sim import run as simulator
 
     told = None if choices is None else _choices_in(choices, seed)
     tell = complain if as_json else say
     verdict = simulator.replay(
-        seed, duration_s=duration_s, listener=tell if trace else None, choices=told
+        seed,
+        duration_s=duration_s,
+        engine=engine,
+        listener=tell if trace else None,
+        choices=told,
     )
     command = verdict.replay_command if choices is None else _replay_command(seed, choices)
     found = None if verdict.broken is None else verdict.broken.name
@@ -91,6 +101,7 @@ def shrink(
     *,
     seed: Annotated[int, typer.Argument(help="A seed that fails.")],
     duration_s: Annotated[float, typer.Option("--seconds", help="Simulated seconds.")] = 60.0,
+    engine: EngineOption = "mariadb",
     within_s: Annotated[
         float, typer.Option("--within-s", min=0.0, help="Stop after so many real seconds.")
     ] = 120.0,
@@ -106,7 +117,7 @@ def shrink(
     shrinking = Shrinking(
         seed, path, SystemClock(), within_s=within_s, replay=_replay_command(seed, path)
     )
-    shrinking.run(duration_s)
+    shrinking.run(duration_s, engine=engine)
     if as_json:
         say_json(shrinking.as_json())
         return
@@ -132,6 +143,7 @@ def _replay_command(seed: int, path: Path) -> str:
 
 def report_json(report: "Report") -> dict[str, Json]:
     return {
+        "engine": report.engine,
         "seeds": report.verdicts_count,
         "is_clean": report.is_clean,
         "failures": [verdict_json(each) for each in report.failures],
@@ -148,6 +160,7 @@ def report_json(report: "Report") -> dict[str, Json]:
 def verdict_json(verdict: "Verdict") -> dict[str, Json]:
     return {
         "seed": verdict.seed,
+        "engine": verdict.setup.engine,
         "is_clean": verdict.broken is None,
         "broken": None if verdict.broken is None else str(verdict.broken),
         "at_s": verdict.at_s,

@@ -17,7 +17,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -62,6 +62,7 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """All of it. The file of `primacy sim shrink` holds one of these as JSON."""
 
     seed: int
+    engine: Literal["mariadb", "sqlite"] = "mariadb"
     duration_s: float
     heal_at_s: float
     """When everything is repaired. At or past the duration: never."""
@@ -229,6 +230,7 @@ class Chooser:
         told = self.told
         return Choices(
             seed=self.seed,
+            engine=setup.engine,
             duration_s=duration_s,
             heal_at_s=heal_at_s,
             is_converging=told is None or told.is_converging,

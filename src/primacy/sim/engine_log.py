@@ -107,6 +107,9 @@ class Files:
             and self.synced >= self.broken_at
         )
 
+    def has_applied(self, sequence: int) -> bool:
+        return sequence <= self.applied
+
     def mark_synced(self, sequence: int) -> None:
         self.synced = max(self.synced, min(sequence, len(self.log)))
 
@@ -150,17 +153,20 @@ class Files:
         )
 
     def cut_from(self, first: int) -> None:
-        """Take back everything from there on."""
+        """Take back everything from there on. Whoever does that has noted `is_cut` before."""
         del self.log[first - 1 :]
         self.synced = min(self.synced, first - 1)
         self.applied = min(self.applied, first - 1)
         self.committed = min(self.committed, first - 1)
-        self.is_cut = True
+
+    def backed_up(self) -> int:
+        """How far a backup that is taken now goes."""
+        return min(self.synced, self.committed, self.applied)
 
     def copy_from(self, donor: "Files", incarnation: Incarnation) -> None:
         """A clone: what the donor had committed and applied, under a new incarnation. Own refusals
         stay. A backup rolls back what waits for its acknowledgement, and takes no relay log."""
-        self.log = donor.log[: min(donor.synced, donor.committed, donor.applied)]
+        self.log = donor.log[: donor.backed_up()]
         self.synced = self.applied = self.committed = len(self.log)
         self.incarnation = incarnation
         self.broken_at = None

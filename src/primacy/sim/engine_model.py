@@ -79,7 +79,7 @@ class ModelEngine(ModelServer):
         is_reachable = not self.network.is_cut(
             self.node, source.node, "log"
         ) and not self.network.is_cut(source.node, self.node, "log")
-        if not source.process.is_running or not is_reachable or self.disk.is_full:
+        if not source.can_be_copied() or not is_reachable or self.disk.is_full:
             raise Unavailable(f"{donor} does not answer", hint="Try another donor.")
         copy = self.files_type()
         copy.copy_from(source.files, self._new_incarnation())
@@ -148,14 +148,18 @@ class ModelEngine(ModelServer):
         await self._note(epoch)
         if self.process.is_paused:
             await self.kill()
-        if not self.process.is_up and not self.files.led_epoch:
-            await self.start(as_primary=True)
-        if self.process.is_up and self.needs_salvage and not files.is_applier_broken:
-            await self.salvage()  # Else the relay log says all the same how far it goes.
+        await self._prepare_seal()
         self.receiver.stop()
         if self.files.synced < len(self.files.log):
             await self._synced()
         return self.observation()
+
+    async def _prepare_seal(self) -> None:
+        """A replica's server says how far it goes; that of an old primary stays down."""
+        if not self.process.is_up and not self.files.led_epoch:
+            await self.start(as_primary=True)
+        if self.process.is_up and self.needs_salvage and not self.files.is_applier_broken:
+            await self.salvage()  # Else the relay log says all the same how far it goes.
 
     async def follow(self, primary: NodeId, epoch: Epoch, *, acknowledge: bool) -> None:
         self._require_running()
@@ -173,13 +177,17 @@ class ModelEngine(ModelServer):
         is_attached = self.receiver.upstream == primary and self.following_epoch == epoch
         if not is_attached:
             self.receiver.stop()
-            await self.drain()
+            await self._before_following()
         if epoch < self.files.sealed_epoch:
             raise Conflict("sealed meanwhile", hint="Read the primary record again.")
         self.epoch = Epoch(0)
         self.files.led_epoch = Epoch(0)
         self.following_epoch = epoch
         self.receiver.start(primary, epoch, acknowledge=acknowledge)
+
+    async def _before_following(self) -> None:
+        """The own received tail is applied first."""
+        await self.drain()
 
     async def drain(self) -> None:
         self._require_running()
@@ -197,6 +205,7 @@ class ModelEngine(ModelServer):
     async def rewind(self, found: Diverged, primary: NodeId, epoch: Epoch) -> None:
         del primary
         await self._note(epoch)
+        self.files.is_cut = True
         self.files.cut_from(found.parts_at)
 
     # ---- as a primary
@@ -293,6 +302,9 @@ class ModelEngine(ModelServer):
         self._require_running()
         if not self.is_read_only or self.commits or self._closed_at != len(self.files.log):
             raise Conflict("the log moved after the doors were closed", hint="Kill it instead.")
+        self._abdicate()
+
+    def _abdicate(self) -> None:
         self.acks = 0
         self.epoch = Epoch(0)
         self.sender.forget()

@@ -10,6 +10,9 @@ old-epochs-are-refused             each published seal; each acknowledgement tha
 no-acknowledged-write-lost         each epoch row; each commit of an older epoch after it; the end
 fenced-before-replaced             each end of a primary record; each answer through a router
 replica-is-a-prefix                each batch that a replica takes; the end
+tail-waits-for-its-role            each COMMIT of received records (SQLite)
+a-cut-is-noted                     each cut of a log (SQLite)
+a-session-has-one-epoch            each report that a primary takes (SQLite)
 exactly-once                       each numbered write of the store's test client
 watch-has-no-gap                   each batch that a watch hands over
 no-dead-end                        the end of the run, by `healing`

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from primacy.cluster.policy import Policy
 from primacy.model import Epoch, Incarnation, Member, NodeId
 from primacy.replication.durability import seals_needed
+from primacy.replication.pull.acks import AckOn
 from primacy.replication.records import DurabilityRecord, SealNote
 from primacy.sim.engine_log import Files, Record
 from primacy.sim.moments import Moment, Moments
@@ -28,6 +29,7 @@ class Ledger:
 
     def __init__(self, world: World, fail: Fail, moments: Moments, policy: Policy) -> None:
         self.engines: dict[NodeId, ModelServer] = {}
+        self.ack_on = AckOn.RECEIVED
         self.durability: dict[Epoch, DurabilityRecord] = {}
         self.acknowledged: dict[int, Record] = {}
         """Writes that must never be missing, by uid."""
@@ -49,6 +51,8 @@ class Ledger:
         self._is_loss_in_force = False
         self._former: dict[tuple[NodeId, Incarnation], list[Record]] = {}
         """What earlier lives of data directories held durably."""
+        self._welcomed: dict[NodeId, tuple[Epoch, int]] = {}
+        """Which primary's log each node's was compared with last, and in which life."""
 
     # ---- the store's records
 
@@ -157,7 +161,10 @@ class Ledger:
         if files.incarnation != incarnation:
             log = self._former.get((node, incarnation), [])
             end = len(log)
-        return record.sequence <= end and log[record.sequence - 1] == record
+        is_there = record.sequence <= end and log[record.sequence - 1] == record
+        if self.ack_on is AckOn.APPLIED and files.incarnation == incarnation:
+            return is_there and files.has_applied(record.sequence)
+        return is_there
 
     # ---- the log
 
@@ -197,6 +204,37 @@ class Ledger:
     def on_attached(self, node: NodeId) -> None:
         """It acknowledges, and is counted from now on."""
         self._moments.has_come(Moment.COUNTED, node)
+
+    def on_welcomed(self, source: "ModelServer", engine: "ModelServer") -> None:
+        self._welcomed[engine.node] = source.epoch, engine.starts
+
+    def on_reported(self, source: "ModelServer", node: NodeId, epoch: Epoch) -> None:
+        """A report is taken from a session that its replica began as a follower of `epoch`."""
+        if epoch != source.epoch:
+            self._fail(
+                "a-session-has-one-epoch",
+                f"{source.node} of epoch {source.epoch} hears {node}, which follows {epoch}",
+            )
+
+    def on_applied(self, engine: "ModelServer") -> None:
+        """A tail goes into the database once its role is known: its primary has compared it in this
+        life of the server, or the node itself has won an epoch above it."""
+        won = max(
+            (each for each, node in self._primaries.items() if node == engine.node), default=0
+        )
+        if engine.epoch or won > engine.files.last_epoch:
+            return
+        if self._welcomed.get(engine.node) != (engine.following_epoch, engine.starts):
+            self._fail(
+                "tail-waits-for-its-role",
+                f"{engine.node} applies up to {engine.files.applied} and follows"
+                f" {engine.following_epoch}; it was compared in {self._welcomed.get(engine.node)}",
+            )
+
+    def on_cut(self, engine: "ModelServer") -> None:
+        """Records are about to be removed that were durable."""
+        if not engine.files.is_cut:
+            self._fail("a-cut-is-noted", f"{engine.node} cuts its log and has not noted that")
 
     def on_cloned(self, engine: "ModelServer") -> None:
         self._moments.has_come(Moment.CLONED, engine.node)

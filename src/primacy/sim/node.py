@@ -96,6 +96,7 @@ class Node:
             page=self.page,
         )
         self.engine.guard = self.guard
+        self.engine.ack_on = setup.ack_on
         self._world = world
         self._network = network
         self._setup = setup

@@ -9,10 +9,9 @@ import multiprocessing
 import os
 import time
 import traceback
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from math import inf
 
 from primacy.coordination.api import Put, Txn
@@ -21,7 +20,7 @@ from primacy.model import NodeId
 from primacy.replication.records import SWITCHOVER_KEY, SwitchoverRequest, encoded
 from primacy.sim.choices import Choices, Chooser, Luck, narrowed
 from primacy.sim.contest import Contest
-from primacy.sim.expected import EXPECTED
+from primacy.sim.engine_model import ModelEngine
 from primacy.sim.faults import Faults
 from primacy.sim.healing import Healing
 from primacy.sim.invariants import Invariants
@@ -29,16 +28,15 @@ from primacy.sim.loop import SimClock, new_loop
 from primacy.sim.member_host import StoreParts
 from primacy.sim.network import Network
 from primacy.sim.node import Node, Parts
+from primacy.sim.report import DURATION_S, Break, Report, Verdict
 from primacy.sim.scene import Scene
-from primacy.sim.settings import Setup, draw
+from primacy.sim.settings import EngineName, Setup, draw
+from primacy.sim.sqlite_model import SqliteModel
 from primacy.sim.store_client import SimStore
 from primacy.sim.trace import Trace
 from primacy.sim.windows import Histories
 from primacy.sim.workload import CLIENT_HOST, DirectWriter, Uids, Writer, write_once
 from primacy.sim.world import NodeClock, Process, World
-
-DURATION_S = 60.0
-"""Of a run, unless it is told otherwise."""
 
 CALM_SHARE = 0.75
 """Of a run's duration faults strike; the rest is calm."""
@@ -61,107 +59,17 @@ NUMBERS_EVERY_S = 0.45
 Assembly = Callable[[Setup], Parts]
 
 
+ENGINES: dict[EngineName, type[ModelEngine]] = {"mariadb": ModelEngine, "sqlite": SqliteModel}
+
+
 def genuine(setup: Setup) -> Parts:
     """The real parts, with nothing planted."""
     return Parts(
         store=StoreParts(
             timing=setup.timing, limits=setup.limits, member_limits=setup.member_limits
-        )
+        ),
+        engine=ENGINES[setup.engine],
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Break:
-    """The first invariant that did not hold."""
-
-    name: str
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What came of one seed."""
-
-    seed: int
-    setup: Setup
-    broken: Break | None
-    at_s: float
-    """Simulated seconds when it ended."""
-    digest: int
-    events_count: int
-    commits_count: int
-    checked_count: int
-    lost_count: int
-    counters: Counter[str]
-    choices: Choices
-    """What chance decided: told to another run of this seed, it goes the same way."""
-
-    @property
-    def replay_command(self) -> str:
-        duration_s = self.choices.duration_s
-        seconds = "" if duration_s == DURATION_S else f" --seconds {duration_s:g}"
-        return f"primacy sim replay {self.seed}{seconds} --trace"
-
-    def __str__(self) -> str:
-        if self.broken is None:
-            return f"seed {self.seed}: nothing broke in {self.at_s:.0f} s ({self.setup})"
-        return f"seed {self.seed}: at {self.at_s:.3f} s {self.broken}. {self.replay_command}"
-
-
-@dataclass(slots=True)
-class Report:
-    """What came of a budget of seeds."""
-
-    verdicts_count: int = 0
-    failures: list[Verdict] = field(default_factory=list)
-    counters: Counter[str] = field(default_factory=Counter)
-    simulated_s: float = 0.0
-    cpu_s: float = 0.0
-    events_count: int = 0
-    commits_count: int = 0
-    checked_count: int = 0
-    lost_count: int = 0
-
-    @property
-    def is_clean(self) -> bool:
-        return not self.failures
-
-    @property
-    def never_seen(self) -> list[str]:
-        return [name for name in EXPECTED if not self.counters[name]]
-
-    @property
-    def simulated_per_cpu_s(self) -> float:
-        return self.simulated_s / self.cpu_s if self.cpu_s else 0.0
-
-    def add(self, verdict: Verdict) -> None:
-        self.verdicts_count += 1
-        self.counters.update(verdict.counters)
-        self.simulated_s += verdict.at_s
-        self.events_count += verdict.events_count
-        self.commits_count += verdict.commits_count
-        self.checked_count += verdict.checked_count
-        self.lost_count += verdict.lost_count
-        if verdict.broken is not None:
-            self.failures.append(verdict)
-
-    def lines(self) -> list[str]:
-        """For people: counters, speed, and each failure with the command that replays it."""
-        seen = [f"  {count:8d}  {name}" for name, count in sorted(self.counters.items())]
-        return [
-            f"{self.verdicts_count} seeds, {len(self.failures)} failed;"
-            f" {self.simulated_s:.0f} simulated s in {self.cpu_s:.1f} CPU s"
-            f" ({self.simulated_per_cpu_s:.0f} per CPU second), {self.events_count} events",
-            f"{self.commits_count} commits, {self.checked_count} answers of the store checked,"
-            f" {self.lost_count} unprotected writes lost (acks = 0)",
-            "sometimes:",
-            *seen,
-            *(f"NEVER: {name}" for name in self.never_seen),
-            *(f"FAILED {verdict}" for verdict in self.failures),
-        ]
 
 
 class Run:
@@ -171,11 +79,13 @@ class Run:
         self,
         seed: int,
         *,
+        engine: EngineName = "mariadb",
         assembly: Assembly = genuine,
         listener: Callable[[str], None] | None = None,
         choices: Choices | None = None,
     ) -> None:
-        drawn = draw(seed)
+        """What the choices say goes before `engine`."""
+        drawn = draw(seed, engine if choices is None else choices.engine)
         self.setup = setup = drawn if choices is None else narrowed(drawn, choices)
         self.trace = Trace(listener=listener)
         self.world = world = world_of(seed, choices, self.trace)
@@ -200,6 +110,7 @@ class Run:
             node.connect(self.nodes)
         data = [self.nodes[name] for name in setup.data_nodes]
         self.invariants.ledger.engines = {node.name: node.engine for node in data}
+        self.invariants.ledger.ack_on = setup.ack_on
         self.invariants.guards = {node.name: node.guard for node in data}
         self.client = world.process(CLIENT_HOST, CLIENT_HOST, NodeClock(offset_s=0.0, rate=1.0))
         self._loop = new_loop(world, self.client)
@@ -421,37 +332,39 @@ def world_of(seed: int, choices: Choices | None, trace: Trace) -> World:
     return World(seed, trace=trace, salt=choices.salt, luck=Luck(choices.mishaps))
 
 
-def run_seed(
+def run_seed(  # noqa: PLR0913  # What decides a run: each by its name.
     seed: int,
     duration_s: float,
     *,
+    engine: EngineName = "mariadb",
     assembly: Assembly = genuine,
     listener: Callable[[str], None] | None = None,
     until_s: float | None = None,
     choices: Choices | None = None,
 ) -> Verdict:
     """One seed, from its first event to its verdict; or its run by other choices."""
-    run = Run(seed, assembly=assembly, listener=listener, choices=choices)
+    run = Run(seed, engine=engine, assembly=assembly, listener=listener, choices=choices)
     return run.go(duration_s, until_s=until_s)
 
 
-def run_seeds(
+def run_seeds(  # noqa: PLR0913  # And what decides a budget of them.
     first_seed: int,
     count: int,
     duration_s: float = DURATION_S,
     *,
+    engine: EngineName = "mariadb",
     on_verdict: Callable[[Verdict], None] | None = None,
     failures_max: int = 10,
     workers: int | None = None,
 ) -> Report:
     """Genuine seeds from `first_seed` on, as many at a time as there are processors; stops early
     once `failures_max` have failed. Verdicts come in the order of their seeds."""
-    report = Report()
+    report = Report(engine=engine)
     context = multiprocessing.get_context("spawn")
     workers = workers or len(os.sched_getaffinity(0))
     seeds = range(first_seed, first_seed + count)
     with ProcessPoolExecutor(min(workers, count), mp_context=context) as pool:
-        waiting = deque(pool.submit(_timed, seed, duration_s) for seed in seeds)
+        waiting = deque(pool.submit(_timed, seed, duration_s, engine) for seed in seeds)
         while waiting and len(report.failures) < failures_max:
             verdict, cpu_s = waiting.popleft().result()
             report.add(verdict)
@@ -463,22 +376,25 @@ def run_seeds(
     return report
 
 
-def _timed(seed: int, duration_s: float) -> tuple[Verdict, float]:
+def _timed(seed: int, duration_s: float, engine: EngineName) -> tuple[Verdict, float]:
     """In a process of its own: the verdict, and the CPU seconds that it took."""
     began_s = time.process_time()
-    return run_seed(seed, duration_s), time.process_time() - began_s
+    return run_seed(seed, duration_s, engine=engine), time.process_time() - began_s
 
 
 def replay(
     seed: int,
     *,
     duration_s: float = DURATION_S,
+    engine: EngineName = "mariadb",
     until_s: float | None = None,
     listener: Callable[[str], None] | None = None,
     choices: Choices | None = None,
 ) -> Verdict:
     """The same seed again; `listener` hears one line per event of note."""
-    return run_seed(seed, duration_s, listener=listener, until_s=until_s, choices=choices)
+    return run_seed(
+        seed, duration_s, engine=engine, listener=listener, until_s=until_s, choices=choices
+    )
 
 
 def is_deterministic(seed: int, duration_s: float) -> bool:

@@ -5,6 +5,7 @@
 
 Promises  What MariaDB's semi-synchronous replication promises with AFTER_SYNC, for any number of
           acknowledgements: any k acknowledging receivers end a commit's wait, whoever they are.
+          What another engine does otherwise stands in `sqlite_model`.
 Does not  Check who may lead or acknowledge: that is what is being tested.
 """
 
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from primacy.engines.api import Observation, Replication, Sending, ServerState
 from primacy.errors import Unavailable
 from primacy.model import Epoch, Incarnation, NodeId, Position
+from primacy.replication.pull.acks import AckOn
 from primacy.sim.disk import Disk
 from primacy.sim.engine_log import Commit, Files, Kind, Record
 from primacy.sim.loop import SimClock, fail
@@ -37,6 +39,8 @@ class ModelServer:
     """One server on one host. `process` lives and dies apart from the agent that calls."""
 
     files_type: type[Files] = Files
+    sender_type: type[Sender] = Sender
+    receiver_type: type[Receiver] = Receiver
 
     def __init__(  # noqa: PLR0913  # The parts of a server: each is handed in.
         self,
@@ -61,14 +65,15 @@ class ModelServer:
         self.fleet: dict[NodeId, ModelServer] = {}
         self.is_read_only = True
         self.acks = 0
+        self.ack_on = AckOn.RECEIVED
         self.epoch = Epoch(0)
         """Of which this server is primary in this life; 0 while it is not."""
         self.cannot_start: str | None = None
         """The server's last words, where it ends while it starts."""
         self.commits: deque[Commit] = deque()
         self.slowness = 1.0
-        self.receiver = Receiver(self)
-        self.sender = Sender(self)
+        self.receiver = self.receiver_type(self)
+        self.sender = self.sender_type(self)
         self.starts = 0
         self.needs_salvage = False
         self.following_epoch = Epoch(0)
@@ -143,14 +148,10 @@ class ModelServer:
         files, process = self.files, self.process
         if files.is_absent:
             return Observation(state=ServerState.ABSENT)
-        state = ServerState.STOPPED
-        if process.is_up:
-            is_hung = process.is_paused or (self.disk.is_full and not self.is_read_only)
-            state = ServerState.HUNG if is_hung else ServerState.RUNNING
         is_up = process.is_up
         now_s = process.clock.local_s(self.world.now_s)
         return Observation(
-            state=state,
+            state=self._state(),
             incarnation=files.incarnation,
             is_read_only=self.is_read_only,
             received=files.position(files.synced),
@@ -166,6 +167,19 @@ class ModelServer:
             heartbeat=self.heartbeat,
             heartbeat_age_s=max(0.0, now_s - self._heartbeat_at_s),
         )
+
+    def _state(self) -> ServerState:
+        process = self.process
+        if not process.is_up:
+            return ServerState.STOPPED
+        return ServerState.HUNG if process.is_paused or self._hangs() else ServerState.RUNNING
+
+    def _hangs(self) -> bool:
+        """A primary waits for space, and whoever asks it something waits with it."""
+        return self.disk.is_full and not self.is_read_only
+
+    def can_be_copied(self) -> bool:
+        return self.process.is_running
 
     def position(self) -> Position:
         return self.files.position(len(self.files.log))
@@ -240,7 +254,11 @@ class ModelServer:
             if record.kind is Kind.BEAT:
                 self._beaten(record)
         files.applied = reached
+        self._has_applied()
         self.schedule_apply()
+
+    def _has_applied(self) -> None:
+        """The applier came further."""
 
     def _applicable(self) -> int:
         """How far the applier can come."""

@@ -5,13 +5,14 @@ are not drowned by common ones.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from primacy.cluster.policy import Policy
 from primacy.consensus.raft.node import Limits, Timing
 from primacy.coordination.embedded.member import MemberLimits
 from primacy.model import NodeId
+from primacy.replication.pull.acks import AckOn
 from primacy.sim.disk import DiskRates
 from primacy.sim.faults import FAULTS
 from primacy.sim.network import NetworkRates
@@ -19,6 +20,14 @@ from primacy.sim.world import CLOCK_SKEW_MAX
 
 SWARM_FACTORS = (0.0, 1.0, 1.0, 3.0)
 """One fault of four is absent from a run, and one is frequent."""
+
+EngineName = Literal["mariadb", "sqlite"]
+
+APPLIED_SHARE = 0.3
+"""Of the seeds of an engine that can wait until a write is applied: so many do."""
+
+MORE_ACKS_SHARE = 0.3
+"""And so many ask for more acknowledgements than MariaDB can give: up to all replicas."""
 
 FAULT_EVERY_TTLS = (1.0, 2.0, 3.0, 6.0)
 """A cluster that is struck again before it has healed shows less than one that is not."""
@@ -29,6 +38,8 @@ class Setup:
     """One run's configuration."""
 
     seed: int
+    engine: EngineName = "mariadb"
+    ack_on: AckOn = AckOn.RECEIVED
     nodes: tuple[NodeId, ...]
     data_nodes: tuple[NodeId, ...]
     policy: Policy
@@ -49,13 +60,28 @@ class Setup:
 
     def __str__(self) -> str:
         policy = self.policy
+        of = "" if self.engine == "mariadb" else f"{self.engine}, "
+        on = f" {self.ack_on.value}" if self.ack_on is AckOn.APPLIED else ""
         return (
-            f"{len(self.nodes)} nodes ({len(self.data_nodes)} data), ttl {policy.lease_ttl_s},"
-            f" acks {policy.acks} {policy.on_timeout}, fault every {self.fault_every_s:.1f} s"
+            f"{of}{len(self.nodes)} nodes ({len(self.data_nodes)} data), ttl {policy.lease_ttl_s},"
+            f" acks {policy.acks}{on} {policy.on_timeout}, fault every {self.fault_every_s:.1f} s"
         )
 
 
-def draw(seed: int) -> Setup:
+def draw(seed: int, engine: EngineName = "mariadb") -> Setup:
+    """The same for all engines, but for what only some can do: that is drawn apart."""
+    setup = _drawn(seed)
+    if engine == "mariadb":
+        return setup
+    chance = random.Random(f"{seed}/{engine}")
+    ack_on = AckOn.APPLIED if chance.random() < APPLIED_SHARE else AckOn.RECEIVED
+    policy = setup.policy
+    if policy.acks and chance.random() < MORE_ACKS_SHARE:
+        policy = replace(policy, acks=chance.randint(1, len(setup.data_nodes) - 1))
+    return replace(setup, engine=engine, ack_on=ack_on, policy=policy)
+
+
+def _drawn(seed: int) -> Setup:
     chance = random.Random(f"{seed}/setup")
     shape = chance.choices(["three", "witness", "five"], [6, 2, 2])[0]
     count = 5 if shape == "five" else 3

@@ -148,11 +148,15 @@ class Sender:
         for stream in self._streams.values():
             self._ship(stream)
 
+    def _shipped_end(self) -> int:
+        """Nothing is sent before it is durable here."""
+        return self._engine.files.synced
+
     def _ship(self, stream: Stream) -> None:
-        files = self._engine.files
+        files, last = self._engine.files, self._shipped_end()
         receiver = self._engine.fleet[stream.node]
-        while stream.sent < files.synced:
-            end = min(files.synced, stream.sent + BATCH_MAX)
+        while stream.sent < last:
+            end = min(last, stream.sent + BATCH_MAX)
             records = tuple(files.log[stream.sent : end])
             self._tell(
                 receiver,

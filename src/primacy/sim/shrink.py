@@ -21,7 +21,7 @@ import msgspec
 from primacy.errors import Rejected
 from primacy.sim.choices import Choices, Mishaps, Strike, misfortunes
 from primacy.sim.run import Assembly, genuine, run_seed
-from primacy.sim.settings import draw
+from primacy.sim.settings import EngineName, draw
 
 OWN_LUCK = (0,)
 OTHER_LUCKS = (1, 2, 3)
@@ -325,6 +325,7 @@ def shrink_seed(
     seed: int,
     duration_s: float,
     *,
+    engine: EngineName = "mariadb",
     is_time_left: Callable[[], bool],
     assembly: Assembly = genuine,
     on_run: Listener = unheard,
@@ -335,7 +336,7 @@ def shrink_seed(
     """
 
     def run(choices: Choices | None) -> Outcome:
-        verdict = run_seed(seed, duration_s, assembly=assembly, choices=choices)
+        verdict = run_seed(seed, duration_s, engine=engine, assembly=assembly, choices=choices)
         broken = verdict.broken
         name, text = (None, "") if broken is None else (broken.name, broken.text)
         return Outcome(name, text, verdict.at_s, verdict.choices)
@@ -346,6 +347,6 @@ def shrink_seed(
             f"seed {seed} broke nothing in {first.at_s:.0f} s",
             hint="Shrink a seed that `sim run` reports as failed, with the same --seconds.",
         )
-    noise = misfortunes(draw(seed))
+    noise = misfortunes(draw(seed, engine))
     shrinker = Shrinker(run, noise=noise, is_time_left=is_time_left, on_run=on_run)
     return first, shrinker.shrink(first), shrinker.effort
