@@ -8,12 +8,17 @@ from tests.integration.sqlite.test_roles import Trio, count, damage, trio, until
 
 import primacy
 import primacy.driver as db
+from primacy.cli.demo_disks import SmallDisk, why_no_disk
+from primacy.clock import SystemClock
 from primacy.engines.sqlite.server.replica import Replica
 from primacy.engines.sqlite.storage.applier import Applier
 from primacy.errors import Conflict
+from primacy.replication.pull.messages import Refusal
 from primacy.replication.pull.receiving import ReceiverState
 
 pytestmark = pytest.mark.integration
+
+WHY_NO_DISK = why_no_disk(bears_room=False)
 
 
 def replica_of(nodes: Trio, name: str) -> Replica:
@@ -106,3 +111,40 @@ def test_a_copy_that_is_of_no_use_follows_nobody_again(tmp_path: Path) -> None:
             await writer.close()
 
     asyncio.run(work())
+
+
+@pytest.mark.skipif(WHY_NO_DISK != "", reason=f"no disk can be mounted: {WHY_NO_DISK}")
+def test_a_replica_on_a_full_disk_loses_nothing_and_catches_up_when_there_is_space(
+    tmp_path: Path,
+) -> None:
+    """Its log finds no space, or its database: whichever is first."""
+    (tmp_path / "b").mkdir()
+    disk = SmallDisk(tmp_path / "b", SystemClock())
+
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            await nodes.enthrone("a", 1, acks=1, others="bc")
+            writer = await primacy.connect_async(nodes.url, isolation_level=None)
+            await writer.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, x)")
+            await count(nodes.url_of("b"), writer.token)
+            b = replica_of(nodes, "b")
+            await disk.fill()
+            for number in range(40):
+                await writer.execute("INSERT INTO t VALUES (?, randomblob(20000))", (number,))
+
+            def is_told() -> bool:
+                return b.trouble != "" or b.receiver.status.refusal is Refusal.DISK
+
+            await until(is_told)
+            assert not b.must_clone
+            assert b.staleness_s() is None
+            disk.free()
+            assert await count(nodes.url_of("b"), writer.token) == 40
+            await until(lambda: b.receiver.status.acknowledges and not b.trouble)
+            assert not nodes.servers["b"].ended.is_set()
+            await writer.close()
+
+    try:
+        asyncio.run(work())
+    finally:
+        disk.close(is_kept=False)
