@@ -3,6 +3,7 @@
 STATE_DIR/data/            the data directory, with our mark `primacy.json` in it
 STATE_DIR/incoming/        a data directory that is being made
 STATE_DIR/old-data/        what a clone set aside
+STATE_DIR/copies/          copies for other nodes, while they fetch them
 STATE_DIR/run/             sockets of the server
 STATE_DIR/guard/           the guard's own files
 STATE_DIR/secrets/         passwords and the like, 0600
@@ -32,6 +33,11 @@ class Layout:
     def incoming(self) -> Path:
         """A data directory that is being made; renamed to `data` when it is whole."""
         return self.root / "incoming"
+
+    @property
+    def copies(self) -> Path:
+        """Copies of the data that other nodes are fetching, where an engine makes such."""
+        return self.root / "copies"
 
     @property
     def run(self) -> Path:
