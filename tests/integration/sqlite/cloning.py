@@ -87,23 +87,27 @@ class PlayedServer:
     async def table_sums(self, tables: Sequence[str], at: int = 0) -> Sums:
         self._answers()
         assert at == 0
-        found = await asyncio.to_thread(table_sums, self.primary.path, SETTINGS, tables)
-        sums = (Sum(table=s.table, rows=s.rows, digest=s.digest) for s in found.sums)
-        return Sums(point=found.point, sums=tuple(sums))
+        return await asyncio.to_thread(sums_of, self.primary.path, tables)
 
     def _answers(self) -> None:
         if self.is_down:
             raise Unavailable("the server is down", hint="Start it.")
 
 
+def sums_of(path: Path, tables: Sequence[str]) -> Sums:
+    found = table_sums(path, SETTINGS, tables)
+    sums = (Sum(table=s.table, rows=s.rows, digest=s.digest) for s in found.sums)
+    return Sums(point=found.point, sums=tuple(sums))
+
+
 class Site:
     """A donor, a, with its door open; and a receiver, b, that reaches it through a relay."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, primary: Primary | None = None) -> None:
         door, self.relayed = free_addresses(2)
         self.root = root
-        (root / "a" / "data").mkdir(parents=True)
-        self.primary = Primary(root / "a" / "data")
+        (root / "a" / "data").mkdir(parents=True, exist_ok=True)
+        self.primary = primary or Primary(root / "a" / "data")
         self.server = PlayedServer(self.primary)
         self.donor = settings_of(A, root / "a", {A: door, B: door, C: door})
         self.receiver = settings_of(B, root / "b", {A: self.relayed, B: door, C: door})
@@ -152,8 +156,8 @@ def directory_of(settings: SqliteSettings) -> Directory:
 
 
 @asynccontextmanager
-async def site(root: Path) -> AsyncIterator[Site]:
-    made = Site(root)
+async def site(root: Path, primary: Primary | None = None) -> AsyncIterator[Site]:
+    made = Site(root, primary)
     try:
         async with made.relay.open():
             await made.open_door()

@@ -24,10 +24,17 @@ class Primary:
         self.path = folder / "db.sqlite"
         self.log = Log.open(folder / "log", limits=LogLimits(), events=ignore)
         self.writer = Writer(self.path, SETTINGS, clock=SystemClock(), seeds=random.Random(1))
+        self.epoch, self.node = EPOCH, NODE
         if is_new:
-            self.writer.begin()
-            entry = epoch_entry(NODE, schema_hash=self.writer.schema_hash, commit_time_us=0)
-            self._commit([entry])
+            self.begin_epoch(EPOCH, NODE)
+
+    def begin_epoch(self, epoch: Epoch, node: NodeId) -> int:
+        """Where its record stands."""
+        self.epoch, self.node = epoch, node
+        self.writer.begin()
+        entry = epoch_entry(node, schema_hash=self.writer.schema_hash, commit_time_us=0)
+        self._commit([entry])
+        return self.log.end.index
 
     def run(self, sql: str, *params: int | str | bytes) -> None:
         self.writer.begin()
@@ -37,13 +44,13 @@ class Primary:
         self._commit([Entry(change.kind, change.payload, change.schema_hash, 0)])
 
     def _commit(self, entries: list[Entry]) -> None:
-        self.log.append(entries, epoch=EPOCH, source=NODE)
+        self.log.append(entries, epoch=self.epoch, source=self.node)
         self.writer.commit(self.log.sync())
 
     def append(self, count: int) -> None:
         """Markers that the database does not have yet."""
         marker = Entry(Kind.MARKER, b"", self.writer.schema_hash, 0)
-        self.log.append([marker] * count, epoch=EPOCH, source=NODE)
+        self.log.append([marker] * count, epoch=self.epoch, source=self.node)
         self.log.sync()
 
     def copy(self, into: Path, *, stop: threading.Event | None = None) -> Copy:
