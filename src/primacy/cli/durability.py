@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -19,6 +19,7 @@ from primacy.cli.ways import Way, way_of
 from primacy.cluster.control.answers import PolicyAnswer, as_json
 from primacy.cluster.control.durability import WITHIN_S, Wish, policy_line
 from primacy.cluster.control.requests import Tell, tell_nobody
+from primacy.cluster.policy import AcksWord
 from primacy.errors import Rejected
 
 app = typer.Typer(help="Which replicas must hold a write; on the running cluster.")
@@ -57,7 +58,7 @@ def show_command(
 def set_command(  # noqa: PLR0913 - one parameter per option is typer's way.
     *,
     acks: Annotated[
-        int | None, typer.Option(min=0, help="Replicas that must hold a write.")
+        str | None, typer.Option(help="Replicas that must hold a write: a number, quorum or all.")
     ] = None,
     on_timeout: Annotated[
         str | None, typer.Option("--on-timeout", help="block, or degrade.")
@@ -81,7 +82,7 @@ def set_command(  # noqa: PLR0913 - one parameter per option is typer's way.
     until `primacy durability reset`.
     """
     wish = Wish(
-        acks=acks,
+        acks=None if acks is None else acks_wished(acks),
         on_timeout=on_timeout,
         timeout_s=timeout_s,
         degrade_failover=degrade_failover,
@@ -112,6 +113,16 @@ def reset_command(
         return await way.reset_policy(within_s=within_s, tell=tell)
 
     _report(_Asked(config, api, token_file), change, is_json=is_json)
+
+
+def acks_wished(text: str) -> int | AcksWord:
+    """Of a command line. `Rejected` where it is neither a number nor a word for one."""
+    for word in get_args(AcksWord):
+        if text == word:
+            return cast(AcksWord, word)  # `get_args` does not say of what type they are.
+    if not text.isdecimal():
+        raise Rejected(f"acks = {text!r}", hint="Say a number from 0, quorum, or all.")
+    return int(text)
 
 
 def _report(

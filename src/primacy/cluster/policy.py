@@ -107,7 +107,10 @@ class Policy:
         return silent_s >= patience_s
 
 
-def acks_of(acks: int | Literal["quorum", "all"], *, data_node_count: int) -> int:
+AcksWord = Literal["quorum", "all"]
+
+
+def acks_of(acks: int | AcksWord, *, data_node_count: int) -> int:
     """`durability.acks` as a number. A quorum counts the primary: half of the data nodes, rounded
     down, beside it."""
     match acks:

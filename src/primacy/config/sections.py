@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from primacy.cluster.policy import acks_of
+from primacy.cluster.policy import AcksWord, acks_of
 from primacy.config.engines import door_keys
 from primacy.config.problems import ConfigRejected, Problem
 from primacy.config.secret import secret_problems, token_in, token_problems
@@ -52,7 +52,7 @@ class Cluster(Section):
 
 
 class Durability(Section):
-    acks: Annotated[int, Field(ge=0)] | Literal["quorum", "all"] = 1
+    acks: Annotated[int, Field(ge=0)] | AcksWord = 1
     ack_on: Literal["received", "applied"] = "received"
     on_timeout: Literal["block", "degrade"] = "block"
     timeout_s: Seconds = 10.0

@@ -7,6 +7,7 @@ import msgspec
 from primacy.cluster.control import durability, tasks
 from primacy.cluster.control.durability import DegradeFailover, OnTimeout
 from primacy.cluster.control.requests import FAILOVER_WITHIN_S, SWITCHOVER_WITHIN_S
+from primacy.cluster.policy import AcksWord
 
 NAME_MAX = 32
 """A node's name, as the configuration has it."""
@@ -69,7 +70,7 @@ Awaited = Annotated[
 class DurabilityBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Another durability policy for the running cluster. Null: as it is."""
 
-    acks: Annotated[int, msgspec.Meta(ge=0, le=16)] | None = None
+    acks: Annotated[int, msgspec.Meta(ge=0, le=16)] | AcksWord | None = None
     on_timeout: OnTimeout | None = None
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=durability.TIMEOUT_MAX_S)] | None = None
     degrade_failover: DegradeFailover | None = None

@@ -90,3 +90,10 @@ def test_a_missing_file_says_how_to_make_one(
 ) -> None:
     assert exit_code_of(["status", "--config", str(tmp_path / "none.toml")]) == 2
     assert "primacy init" in capfd.readouterr().err
+
+
+def test_an_amount_of_acknowledgements_that_is_none_is_refused_in_words(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert exit_code_of(["durability", "set", "--acks", "most"]) == 2
+    assert "acks = 'most'. Say a number from 0, quorum, or all" in capfd.readouterr().err

@@ -10,7 +10,7 @@ Errors    `Rejected`: the engine does not keep it. `Conflict`: somebody else set
 
 import asyncio
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import msgspec
@@ -18,6 +18,7 @@ import msgspec
 from primacy.cluster.control.answers import PolicyAnswer
 from primacy.cluster.control.requests import Desk, Tell, tell_nobody
 from primacy.cluster.control.wording import when
+from primacy.cluster.policy import AcksWord, acks_of
 from primacy.coordination.api import Delete, Put, Store, Txn, unchanged
 from primacy.engines.api import Capabilities
 from primacy.errors import Conflict, OutcomeUnknown, Rejected, Unavailable
@@ -49,7 +50,7 @@ TIMEOUT_MAX_S = 3600.0
 class Wish:
     """What should be different; None: as it is."""
 
-    acks: int | None = None
+    acks: int | AcksWord | None = None
     on_timeout: str | None = None
     timeout_s: float | None = None
     degrade_failover: str | None = None
@@ -83,6 +84,7 @@ async def set_policy(
         raise Rejected(
             "nothing to set", hint="Name acks, on_timeout, timeout_s or degrade_failover."
         )
+    wish = resolved(wish, capabilities, desk.roster.data_nodes)
     standing, configured = await read_standing(desk.store), _configured(desk)
     record = merged(standing.policy or configured, wish, wall_s=desk.clock.wall_s())
     problems = policy_problems(record, capabilities, desk.roster.data_nodes)
@@ -130,6 +132,17 @@ async def wait_until_in_force(desk: Desk, *, within_s: float, tell: Tell) -> Pol
 
 
 # ---- pure
+
+
+def resolved(wish: Wish, capabilities: Capabilities, data_nodes: tuple[NodeId, ...]) -> Wish:
+    """A word for `acks` as the number that it means for these nodes. `Rejected` where the engine
+    does not keep the word."""
+    if wish.acks is None or isinstance(wish.acks, int):
+        return wish
+    why = capabilities.acks_problem(wish.acks, replica_count=len(data_nodes) - 1)
+    if why:
+        raise Rejected(f"acks = {wish.acks}: {why}", hint="Nothing was changed.")
+    return replace(wish, acks=acks_of(wish.acks, data_node_count=len(data_nodes)))
 
 
 def merged(base: DurabilityPolicy, wish: Wish, *, wall_s: float) -> DurabilityPolicy:

@@ -10,14 +10,17 @@ from primacy.cluster.control.answers import PolicyAnswer
 from primacy.cluster.control.durability import (
     Standing,
     Wish,
+    merged,
     missing,
+    policy_problems,
     reset_policy,
+    resolved,
     set_policy,
     show,
 )
 from primacy.cluster.control.requests import Desk
 from primacy.cluster.control.roster import Roster
-from primacy.cluster.policy import Policy
+from primacy.cluster.policy import AcksWord, Policy
 from primacy.config import ENGINES
 from primacy.coordination.api import Put, Txn
 from primacy.coordination.memory import MemoryStore
@@ -201,3 +204,28 @@ def test_the_brain_goes_by_the_record_and_else_by_the_file() -> None:
         "lossy",
     )
     assert under.data_nodes == policy.data_nodes
+
+
+WORDS: dict[str, tuple[int | AcksWord, int]] = {
+    "a quorum": ("quorum", 1),
+    "all replicas": ("all", 2),
+    "a number": (2, 2),
+}
+
+
+@pytest.mark.parametrize(("wished", "number"), WORDS.values(), ids=WORDS)
+def test_a_word_means_a_number_of_these_nodes(wished: int | AcksWord, number: int) -> None:
+    assert resolved(Wish(acks=wished), ENGINES["sqlite"], (A, B, C)).acks == number
+
+
+def test_an_engine_that_keeps_one_acknowledgement_keeps_no_word_for_it() -> None:
+    with pytest.raises(Rejected, match="acks = quorum: mariadb keeps 0 or 1; for any number"):
+        resolved(Wish(acks="quorum"), MARIADB, (A, B, C))
+
+
+def test_two_acknowledgements_are_set_where_the_engine_keeps_them() -> None:
+    record = merged(CONFIGURED, Wish(acks=2), wall_s=1.0)
+    assert policy_problems(record, ENGINES["sqlite"], (A, B, C)) == []
+    assert policy_problems(record, ENGINES["sqlite"], (A, B)) == [
+        "acks = 2: 2 data nodes have 1 replica"
+    ]
