@@ -197,12 +197,12 @@ class Node(NamedTuple):
 
 async def _reign(node: Node, *, acks: int) -> None:
     async with SqliteServer(node.spec(), clock=SystemClock(), events=ignore) as server:
-        members = frozenset(_member(name) for name in REPLICAS)
-        requirement = Requirement(acks=acks, members=members) if acks else None
-        await server.roles.reign(EPOCH, requirement)
+        requirement = Requirement(acks=acks)
+        row = await server.roles.reign(EPOCH)
+        server.roles.require(requirement)
         leading = server.roles.leading
-        while requirement is not None and leading is not None:
-            if server.roles.log.end.epoch == EPOCH and leading.acks.held(requirement) > 0:
+        while acks and leading is not None:
+            if leading.acks.held(requirement) >= row:
                 break
             await asyncio.sleep(0.01)
         server.roles.open_doors()

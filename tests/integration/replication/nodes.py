@@ -100,7 +100,8 @@ class Node:
             yield self
 
     def _reported(self, member: Member, epoch: Epoch, report: Report) -> None:
-        self.acks.append((member, epoch, report))
+        if report.acknowledges:
+            self.acks.append((member, epoch, report))
         if self.on_report is not None:
             self.on_report(member, epoch, report)
 

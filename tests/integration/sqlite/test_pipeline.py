@@ -12,22 +12,23 @@ import pytest
 from primacy.clock import SystemClock
 from primacy.engines.sqlite.protocol import Access, Branch, Done, End, Failure, Run, Statement
 from primacy.engines.sqlite.server.committing import Committer, Outside, State
-from primacy.engines.sqlite.server.jobs import Answer, Job
+from primacy.engines.sqlite.server.jobs import Answer, Job, Own
 from primacy.engines.sqlite.server.pipeline import Pipeline
-from primacy.engines.sqlite.server.recovery import replayed
+from primacy.engines.sqlite.server.recovery import Replay
 from primacy.engines.sqlite.server.spec import Limits
 from primacy.engines.sqlite.storage.connection import StorageSettings, open_reader
 from primacy.engines.sqlite.storage.writer import Writer
-from primacy.errors import Conflict
+from primacy.errors import Conflict, PrimacyError
 from primacy.model import Epoch, NodeId
 from primacy.replication.log.log import Log, LogLimits
-from primacy.replication.log.record import Point
+from primacy.replication.log.record import Kind, Point, decode
 from primacy.telemetry import ignore
 
 pytestmark = pytest.mark.integration
 
 WAIT_S = 10.0
 SETTINGS = StorageSettings()
+RUN = Run(1, [Statement("INSERT INTO t VALUES (9)", [[]])])
 BOOM = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
 
 
@@ -40,6 +41,7 @@ class Stage:
         self.acknowledge: Callable[[Point], None] | None = None
         self.is_permitted = True
         self.ended: queue.Queue[tuple[State, str]] = queue.Queue()
+        self.opened: queue.Queue[int] = queue.Queue()
         self.log = Log.open(self.log_path, limits=LogLimits(), events=ignore)
         outside = Outside(
             appended=None,
@@ -48,6 +50,7 @@ class Stage:
             permits=lambda _epoch: self.is_permitted,
             applied=lambda _point: None,
             post=lambda work: work(),
+            opened=self.opened.put,
             ended=lambda state, why: self.ended.put((state, why)),
         )
         self.committer = Committer(
@@ -72,6 +75,14 @@ class Stage:
         assert self.pipeline.inbox.put(asked.job)
         return asked
 
+    def own(self, kind: Kind | None) -> int:
+        answers: queue.Queue[int | PrimacyError] = queue.Queue()
+        assert self.pipeline.inbox.put_own(Own(kind, answers.put))
+        answer = answers.get(timeout=WAIT_S)
+        if isinstance(answer, PrimacyError):
+            raise answer
+        return answer
+
     def rows(self, sql: str) -> list[object]:
         reader = open_reader(self.path, SETTINGS)
         try:
@@ -80,7 +91,7 @@ class Stage:
             reader.close()
 
     def close(self) -> None:
-        self.pipeline.close()
+        self.pipeline.close("the test ends")
         self.pipeline.join()
         self.committer.writer.close()
         self.log.close()
@@ -202,7 +213,10 @@ def test_a_commit_that_is_not_acknowledged_is_in_doubt_and_the_log_decides(
     stage.close()
     with Log.open(stage.log_path, limits=LogLimits(), events=ignore) as log:
         assert log.end.index == 4
-        assert replayed(stage.path, log, SETTINGS, events=ignore) == log.end
+        replay = Replay(stage.path, log, SETTINGS)
+        assert replay.step() == log.end
+        assert replay.is_done
+        replay.close()
     assert stage.rows("SELECT a FROM t") == [(1,), (2,)]
 
 
@@ -233,7 +247,11 @@ def test_doors_that_close_undo_the_transaction_that_holds_the_writer(stage: Stag
     assert isinstance(opened, Done)
     assert opened.is_in_transaction
     waiting = stage.submit("INSERT INTO t VALUES (2)")
-    assert stage.pipeline.close() == [waiting.job]
+    stage.pipeline.close("a failover")
+    refused = waiting.answer
+    assert isinstance(refused, Failure)
+    assert refused.branch is Branch.NOT_PRIMARY
+    assert "was not begun: a failover" in refused.what
     stage.pipeline.join()
     assert stage.rows("SELECT a FROM t") == []
 
@@ -242,14 +260,85 @@ def test_doors_that_close_interrupt_what_runs_and_its_group_is_not_logged(stage:
     release = held_back(stage)
     first = stage.submit("INSERT INTO t VALUES (0)")
     until(lambda: stage.log.end.index == 3)
-    stage.submit("INSERT INTO t VALUES (1)")
+    before = stage.submit("INSERT INTO t VALUES (1)")
     endless = stage.submit(f"INSERT INTO t {BOOM}")
-    stage.submit("INSERT INTO t VALUES (2)")
+    behind = stage.submit("INSERT INTO t VALUES (2)")
     release.set()
     assert isinstance(first.answer, Done)
     until(lambda: stage.committer.running is endless.job)
-    assert stage.pipeline.close() == []
+    stage.pipeline.close("a failover")
     until(lambda: interrupted(stage, endless))
     stage.pipeline.join()
+    for each in (before, endless, behind):
+        refused = each.answer
+        assert isinstance(refused, Failure)
+        assert refused.branch is Branch.NOT_PRIMARY
     assert stage.log.end.index == 3
     assert stage.rows("SELECT a FROM t") == [(0,)]
+
+
+def test_paused_doors_undo_what_is_not_logged_and_open_again(stage: Stage) -> None:
+    owner = object()
+    held = stage.submit("INSERT INTO t VALUES (1)", begin=Access.WRITE, owner=owner)
+    assert isinstance(held.answer, Done)
+    stage.pipeline.pause("a handover")
+    assert not stage.pipeline.inbox.put(Asked(RUN).job)
+    assert not stage.pipeline.inbox.put_held(Asked(End(2, is_commit=True), owner).job)
+    assert stage.own(None) == 2
+    assert stage.own(Kind.MARKER) == 3
+    assert stage.rows("SELECT a FROM t") == []
+    stage.pipeline.resume()
+    assert isinstance(stage.submit("INSERT INTO t VALUES (5)").answer, Done)
+    assert stage.rows("SELECT a FROM t") == [(5,)]
+
+
+def test_a_pause_lets_what_is_being_logged_come_to_its_end_first(stage: Stage) -> None:
+    release = held_back(stage)
+    first = stage.submit("INSERT INTO t VALUES (0)")
+    until(lambda: stage.log.end.index == 3)
+    second = stage.submit("INSERT INTO t VALUES (1)")
+    stage.pipeline.pause("a handover")
+    refused = second.answer
+    assert isinstance(refused, Failure)
+    assert refused.branch is Branch.NOT_PRIMARY
+    assert not first.is_answered
+    answers: queue.Queue[int | PrimacyError] = queue.Queue()
+    barrier = Own(None, answers.put)
+    assert stage.pipeline.inbox.put_own(barrier)
+    release.set()
+    assert answers.get(timeout=WAIT_S) == 3
+    assert not stage.pipeline.inbox.withdraw(barrier)
+    assert isinstance(first.answer, Done)
+
+
+def test_a_heartbeat_waits_for_its_acknowledgement_and_a_marker_does_not(stage: Stage) -> None:
+    release = held_back(stage)
+    beats: queue.Queue[int | PrimacyError] = queue.Queue()
+    assert stage.own(Kind.MARKER) == 3
+    assert stage.pipeline.inbox.put_own(Own(Kind.HEARTBEAT, beats.put))
+    until(lambda: stage.log.durable.index == 4)
+    late = Own(Kind.MARKER, beats.put)
+    assert stage.pipeline.inbox.put_own(late)
+    assert beats.empty()
+    assert stage.pipeline.inbox.withdraw(late)
+    release.set()
+    assert beats.get(timeout=WAIT_S) == 4
+    assert [header.kind for header, _ in decode(stage.log.read(2, bytes_max=10_000))] == [
+        Kind.MARKER,
+        Kind.HEARTBEAT,
+    ]
+
+
+def test_what_is_primacys_own_hears_of_the_end_of_the_reign(stage: Stage) -> None:
+    def refuse(_point: Point) -> None:
+        raise Conflict("sealed for epoch 2", hint="Look.")
+
+    stage.acknowledge = refuse
+    with pytest.raises(Conflict, match=r"the reign has ended: .*sealed for epoch 2"):
+        stage.own(Kind.HEARTBEAT)
+    answers: queue.Queue[int | PrimacyError] = queue.Queue()
+    assert stage.pipeline.inbox.put_own(Own(Kind.MARKER, answers.put))
+    stage.pipeline.close("in doubt")
+    left = answers.get(timeout=WAIT_S)
+    assert isinstance(left, Conflict)
+    assert not stage.pipeline.inbox.put_own(Own(Kind.MARKER, answers.put))

@@ -92,9 +92,9 @@ class Observe(msgspec.Struct, frozen=True, tag="observe"):
 class Follow(msgspec.Struct, frozen=True, kw_only=True, tag="follow"):
     """-> `Done`. Receive from `upstream` and apply, from now on. Answered before it is connected.
 
-    Following already: the upstream changes, or only what `acknowledge` says. After a divergence or
-    trouble with applying: it is tried again from the beginning. `Conflict` while it reigns, while
-    something else is under way, and below an epoch that was followed or reigned before."""
+    Following already: the upstream changes, or only what `acknowledge` says; after a divergence it
+    is tried again. `Conflict` while it reigns, while something else is under way, below an epoch
+    that was followed or reigned before, and for a copy of no use (`Shown.must_clone`)."""
 
     upstream: NodeId
     upstream_door: str
@@ -124,8 +124,8 @@ class Rest(msgspec.Struct, frozen=True, tag="rest"):
 
 
 class Drain(msgspec.Struct, frozen=True, kw_only=True, tag="drain"):
-    """-> `Done` with the applied index. Apply all that the log holds. `Conflict` unless it rests;
-    `Unavailable` after `within_s`: what was applied stays so."""
+    """-> `Done` with the applied index. Apply all that the log holds: it is the history. `Conflict`
+    unless it rests; `Unavailable` after `within_s`: what was applied stays so."""
 
     within_s: float = 86_400.0
 
@@ -212,15 +212,20 @@ class Rewind(msgspec.Struct, frozen=True, kw_only=True, tag="rewind"):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
-    """-> `Copied`. A copy of the database file at `path`, which is replaced. The log behind it is
-    held under `name` until `Release`, over restarts too. The same name again: a newer copy."""
+    """-> `Copied`, which may take minutes. A copy of the database file at `path`, which is
+    replaced. The log behind it is held under `name` until `Release`, over restarts too. `Conflict`
+    while it rests: nobody knows whose history that is."""
 
     name: str
+    """The last part of `path`."""
     path: str
+    bytes_per_s: int = 0
+    """At most so fast; 0: as fast as the disk."""
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True, tag="release"):
-    """-> `Done`. The log is no longer held for the copy of that name; whether it was or not."""
+    """-> `Done`. The log is no longer held for the copy of that name, whether it was or not; a copy
+    that is still being made is given up."""
 
     name: str
 
@@ -263,7 +268,8 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     """This server as a receiver."""
 
     state: Receiving
-    node: NodeId
+    node: NodeId | None
+    """None while STOPPED."""
     epoch: Epoch
     """That it follows."""
     acknowledges: bool
@@ -312,6 +318,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True, tag="shown"):
     """What changes the role at this moment: `reign`, `drain`, `rest`, ... Empty: nothing."""
     epoch: Epoch = Epoch(0)
     """Of the reign; 0 where there is none."""
+    row: int = 0
+    """The index of that epoch's own record; 0 before it is durable."""
     first: Point
     """Behind it the log begins."""
     end: Point
@@ -348,12 +356,6 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True, tag="shown"):
     """Since then."""
     disk_stuck_s: float = 0.0
     """How long the log's disk has not finished what it was last asked for; 0: it does nothing."""
-    free_bytes: int = 0
-    """Of the disk that the log is on."""
-    reserve_bytes: int = 0
-    """With less than this free, writes are refused."""
-    clients: int = 0
-    """That are connected."""
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):

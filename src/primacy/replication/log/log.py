@@ -76,6 +76,7 @@ class Log(Readable):
         self._events = events
         self._holds = Holds(directory)
         self._failure: Unavailable | None = None
+        self._at_disk: set[object] = set()
         self._writing = threading.RLock()
         self._syncing = threading.Lock()
         self._on_growth: tuple[Watcher, ...] = ()
@@ -214,6 +215,16 @@ class Log(Readable):
     def _forget(self, watcher: Watcher) -> None:
         self._on_growth = tuple(each for each in self._on_growth if each is not watcher)
         self._on_durable = tuple(each for each in self._on_durable if each is not watcher)
+
+    @property
+    def failure(self) -> str:
+        """Why it cannot be written any more; empty while it can."""
+        return self._failure.what if self._failure is not None else ""
+
+    @property
+    def steps_at_disk(self) -> frozenset[object]:
+        """What the disk was asked for and has not answered. One that stays is a disk that hangs."""
+        return frozenset(self._at_disk.copy())
 
     # ---- files ------------------------------------------------------------------------------
 
@@ -367,6 +378,8 @@ class Log(Readable):
     @contextmanager
     def _poisoning(self, *, but_for_space: bool = False) -> Iterator[None]:
         """Around what leaves in doubt what the disk holds, if it fails."""
+        step = object()
+        self._at_disk.add(step)
         try:
             yield
         except OSError as error:
@@ -377,3 +390,5 @@ class Log(Readable):
                 hint="This node stops. Look at the disk (space, errors), then start it again.",
             )
             raise self._failure from error
+        finally:
+            self._at_disk.discard(step)

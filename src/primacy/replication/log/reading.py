@@ -104,6 +104,11 @@ class Readable:
         with self._state:
             return next((span.node for span in self._spans if span.epoch == epoch), None)
 
+    def first_of(self, epoch: Epoch) -> int:
+        """The index of the record with which an epoch began; 0 where it left none."""
+        with self._state:
+            return next((span.first for span in self._spans if span.epoch == epoch), 0)
+
     @property
     def size_bytes(self) -> int:
         """Of all files."""

@@ -1,19 +1,17 @@
-"""Which commits are acknowledged: rules 1 to 3 of the promotion rule, counted. Pure.
+"""Which commits are acknowledged: rules 1 and 3 of the promotion rule, counted. Pure.
 
-Promises  What is released is at that moment held durably by the primary and by k members under
-          *every* requirement in force. Nothing is released before `open` or after `close`. A waiter
-          is released once, in the order of the log.
-Assumes   What a member reports it holds durably, and its log up to there is this one: the pull
-          protocol compares both at connect. The caller swaps the record in the store between
-          `send_swap` and `settle`, and does not guess how that ended.
+Promises  What is released is at that moment held durably by the primary and by k of those that
+          count: they acknowledge, and were not told away since. Nothing is released before `open`
+          or after `close`. A waiter is released once, in the order of the log.
+Assumes   What a node reports it holds durably, and its log up to there is this one: the pull
+          protocol compares both at connect. Who may acknowledge is decided elsewhere, and in time:
+          whoever is not in the durability record is silent, or excluded and forgotten here. The
+          transition of rule 2 is the brain's: it asks for more before the record does, and for less
+          only after it.
 Does not  Remember an earlier reign: another epoch is another `Acks`, and starts from nothing.
 Source    DESIGN: the promotion rule, 1 to 3. docs/protocols/pull.md says who calls what, when.
 
     OPENING --open--> OPEN --close--> CLOSED
-
-    in force:   D --begin--> D and D' --send_swap--> D and D', for good --settle--> D'
-                ^               |
-                +----give_up----+
 """
 
 from collections import deque
@@ -23,7 +21,6 @@ from typing import Generic, TypeVar
 
 from primacy.errors import Conflict, InvariantBroken
 from primacy.model import Epoch, Incarnation, Member, NodeId
-from primacy.replication.records import DurabilityRecord
 
 T = TypeVar("T")
 
@@ -39,15 +36,15 @@ class AckOn(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirement:
-    """What a durability record asks of a commit, beside the primary's own disk."""
+    """What is asked of a commit, beside the primary's own disk."""
 
     acks: int
-    members: frozenset[Member]
     ack_on: AckOn = AckOn.RECEIVED
 
-    @classmethod
-    def of(cls, record: DurabilityRecord, ack_on: AckOn) -> "Requirement":
-        return cls(acks=record.acks, members=frozenset(record.members), ack_on=ack_on)
+    def is_less_than(self, other: "Requirement") -> bool:
+        """Something that `other` keeps waiting, this one might release."""
+        is_sooner = self.ack_on is AckOn.RECEIVED and other.ack_on is AckOn.APPLIED
+        return self.acks < other.acks or (is_sooner and self.acks > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +57,15 @@ class _Report:
 class Acks(Generic[T]):
     """One reign of one primary. T is whatever waits for a commit."""
 
-    def __init__(self, epoch: Epoch, requirement: Requirement, *, held: int = 0) -> None:
+    def __init__(self, epoch: Epoch, *, held: int = 0) -> None:
         """`held`: the end of the own log that is durable already."""
         self.epoch = epoch
+        self.requirement: Requirement | None = None
+        """None: nobody has said yet what a commit waits for, so none is acknowledged."""
         self._durable = held
-        self._current = requirement
-        self._next: Requirement | None = None
-        self._alone = 0
-        """What may have been acknowledged under the current requirement alone."""
-        self._marker: int | None = None
-        self._is_swap_sent = False
         self._is_open = False
         self._is_closed = False
         self._acknowledged = 0
-        self._highest = 0
-        """That `acknowledged` has ever been: up to here clients may have been answered."""
         self._reports: dict[NodeId, _Report] = {}
         self._waiting: deque[tuple[int, T]] = deque()
 
@@ -94,12 +85,35 @@ class Acks(Generic[T]):
         self._reports[member.node] = _Report(member.incarnation, received, min(applied, received))
         self._count()
 
+    def forget(self, node: NodeId) -> None:
+        """Nothing that it has said counts any more: it is excluded, or acknowledges no longer."""
+        if self._reports.pop(node, None) is not None:
+            self._count()
+
+    def require(self, to: Requirement, *, may_release: bool = False) -> None:
+        """From now on a commit waits for this. `Conflict` where commits wait that less would
+        release, unless the durability record allows that."""
+        known = self.requirement
+        if known is not None and self._waiting and to.is_less_than(known) and not may_release:
+            raise Conflict(
+                f"{len(self._waiting)} commits wait for {known.acks} acknowledgement(s)"
+                f" ({known.ack_on.value}): fewer would answer them with success",
+                hint="Record first that fewer are asked for.",
+            )
+        self.requirement = to
+        self._count()
+
     def open(self) -> None:
         """The epoch row is held under the own requirement, and the own record stands (rule 3)."""
         if self._is_closed:
             raise Conflict(
                 f"epoch {self.epoch} is closed: it cannot open again",
                 hint="A new epoch opens, never an old one.",
+            )
+        if self.requirement is None:
+            raise Conflict(
+                f"epoch {self.epoch}: nobody has said how many acknowledgements a commit waits for",
+                hint="Set that first.",
             )
         self._is_open = True
         self._count()
@@ -136,62 +150,6 @@ class Acks(Generic[T]):
             done.append(waiting.popleft()[1])
         return done
 
-    # ---- a change of the record (rule 2) -----------------------------------------------------
-
-    def begin(self, to: Requirement) -> None:
-        """From now on both bind. `Conflict` while another change is under way."""
-        if self._next is not None:
-            raise Conflict(
-                "another change of the durability record is under way",
-                hint="Settle it first, or give it up if its swap was not sent.",
-            )
-        self._next, self._alone = to, self._highest
-
-    def mark(self, index: int) -> None:
-        """The marker row stands at `index`: whoever holds it holds what the old record alone has
-        acknowledged. Without a row of its own the log's end, read after `begin`, is as good."""
-        self._changing()
-        if index < self._alone:
-            raise InvariantBroken(
-                "marker-above-acknowledged",
-                f"the marker {index} is below {self._alone}, acknowledged before the change",
-            )
-        self._marker = index
-
-    @property
-    def is_marker_held(self) -> bool:
-        """The marker is acknowledged under the new requirement: the swap may be sent."""
-        to, marker = self._next, self._marker
-        return to is not None and marker is not None and self.held(to) >= marker
-
-    def send_swap(self) -> None:
-        """Called before the store is asked. From here on there is no way back."""
-        if not self.is_marker_held:
-            raise InvariantBroken(
-                "marker-before-swap",
-                f"the marker {self._marker} is not held under the new requirement",
-            )
-        self._is_swap_sent = True
-
-    def settle(self) -> None:
-        """A linearizable read shows the new record: it alone binds."""
-        to = self._changing()
-        if not self._is_swap_sent:
-            raise InvariantBroken("swap-before-settle", "nobody has sent the swap")
-        self._current, self._next, self._marker, self._is_swap_sent = to, None, None, False
-        self._count()
-
-    def give_up(self) -> None:
-        """The old record alone binds again. `Conflict` once the swap was sent: it may come true."""
-        self._changing()
-        if self._is_swap_sent:
-            raise Conflict(
-                "the swap of the durability record was sent: both records bind",
-                hint="Read the record, send the swap again where it is missing, then settle.",
-            )
-        self._next, self._marker = None, None
-        self._count()
-
     # ---- what is known -----------------------------------------------------------------------
 
     @property
@@ -204,10 +162,6 @@ class Acks(Generic[T]):
         return self._is_open
 
     @property
-    def in_force(self) -> tuple[Requirement, ...]:
-        return (self._current,) if self._next is None else (self._current, self._next)
-
-    @property
     def waiting_count(self) -> int:
         return len(self._waiting)
 
@@ -217,42 +171,18 @@ class Acks(Generic[T]):
         return self._waiting[0][0] if self._waiting else 0
 
     def held(self, requirement: Requirement) -> int:
-        """Up to where the primary and `acks` members of `requirement` hold the log."""
+        """Up to where the primary and `acks` of those that count hold the log."""
         if requirement.acks == 0:
             return self._durable
-        if requirement.acks > len(requirement.members):
+        if requirement.acks > len(self._reports):
             return 0
-        counts = sorted(self._has(each, requirement) for each in requirement.members)
+        counts = sorted(_has(each, requirement) for each in self._reports.values())
         return min(self._durable, counts[-requirement.acks])
 
-    def blocked_on(self, index: int) -> tuple[NodeId, ...]:
-        """The members whose word on `index` is missing, where a requirement is not met."""
-        return tuple(
-            sorted(
-                {
-                    member.node
-                    for requirement in self.in_force
-                    if self.held(requirement) < index
-                    for member in requirement.members
-                    if self._has(member, requirement) < index
-                }
-            )
-        )
-
-    def _has(self, member: Member, requirement: Requirement) -> int:
-        report = self._reports.get(member.node)
-        if report is None or report.incarnation != member.incarnation:
-            return 0
-        return report.received if requirement.ack_on is AckOn.RECEIVED else report.applied
-
     def _count(self) -> None:
-        if self._is_open:
-            self._acknowledged = min(self.held(each) for each in self.in_force)
-            self._highest = max(self._highest, self._acknowledged)
+        if self._is_open and self.requirement is not None:
+            self._acknowledged = self.held(self.requirement)
 
-    def _changing(self) -> Requirement:
-        if self._next is None:
-            raise Conflict(
-                "no change of the durability record is under way", hint="Begin one first."
-            )
-        return self._next
+
+def _has(report: _Report, requirement: Requirement) -> int:
+    return report.received if requirement.ack_on is AckOn.RECEIVED else report.applied

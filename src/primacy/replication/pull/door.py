@@ -29,7 +29,6 @@ from primacy.replication.pull.limits import PullLimits
 from primacy.replication.pull.link import Link
 from primacy.replication.pull.messages import (
     Beat,
-    Hello,
     Refusal,
     Refused,
     Report,
@@ -58,7 +57,7 @@ from primacy.replication.pull.source import (
     SourceSession,
     Ticked,
 )
-from primacy.replication.pull.views import DoorCounts, ReceiverView
+from primacy.replication.pull.views import DoorCounts, ReceiverView, view_of
 from primacy.runtime.listening import listening
 from primacy.runtime.proofs import NONCE_BYTES
 from primacy.telemetry import Event, Sink
@@ -85,8 +84,8 @@ class ServedLog(HeldLog, Protocol):
 
 
 OnReport = Callable[[Member, Epoch, Report], None]
-"""Called in the event loop with each report that counts as an acknowledgement, and at no other
-time: not for an excluded node, not after its reign."""
+"""Called in the event loop with each report, and at no other time: not for an excluded node, not
+after its reign. One that does not acknowledge takes back what the node said before."""
 
 
 class _Client:
@@ -233,6 +232,10 @@ class PullDoor:
         """Undo `exclude`."""
         self._excluded.discard(node)
 
+    def admit_all(self) -> None:
+        """Another reign begins: who is excluded in it is to be said anew."""
+        self._excluded.clear()
+
     @property
     def excluded(self) -> frozenset[NodeId]:
         return frozenset(self._excluded)
@@ -241,7 +244,7 @@ class PullDoor:
     def receivers(self) -> list[ReceiverView]:
         """Who is attached now, by name."""
         views = [
-            self._view(client, client.session.hello)
+            view_of(client.session, client.session.hello, client.link.peer, self._lag(client))
             for client in self._clients.values()
             if client.session.is_streaming and client.session.hello is not None
         ]
@@ -424,7 +427,7 @@ class PullDoor:
 
     def _count(self, client: _Client, report: Report) -> None:
         member, reign = client.session.member, self._reign
-        if report.acknowledges and member is not None and reign is not None:
+        if member is not None and reign is not None:
             self._on_report(member, reign.epoch, report)
 
     # ---- the end of a session ----------------------------------------------------------------
@@ -481,19 +484,6 @@ class PullDoor:
         index = (report.received if report is not None else hello.point).index
         lacking_bytes = max(0, client.lacking_bytes + grown_bytes - stored_bytes)
         return self._growth.lag(index, lacking_bytes, self._clock.now_s())
-
-    def _view(self, client: _Client, hello: Hello) -> ReceiverView:
-        report = client.session.last_report
-        return ReceiverView(
-            node=hello.node,
-            incarnation=hello.incarnation,
-            peer=client.link.peer,
-            received=report.received if report is not None else hello.point,
-            applied=report.applied if report is not None else None,
-            acknowledges=report is not None and report.acknowledges,
-            sent=client.session.sent,
-            lag=self._lag(client),
-        )
 
     def _tell(self, name: str, **fields: telemetry.Value) -> None:
         self._events(Event(name, fields))

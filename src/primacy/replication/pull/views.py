@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from primacy.model import Incarnation, NodeId
 from primacy.replication.log.record import Point
 from primacy.replication.pull.lag import Lag
+from primacy.replication.pull.messages import Hello
+from primacy.replication.pull.source import SourceSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,21 @@ class ReceiverView:
     sent: int
     """The index of the last record that was handed to its connection."""
     lag: Lag
+
+
+def view_of(session: SourceSession, hello: Hello, peer: str, lag: Lag) -> ReceiverView:
+    """Of a session whose receiver has said `hello`."""
+    report = session.last_report
+    return ReceiverView(
+        node=hello.node,
+        incarnation=hello.incarnation,
+        peer=peer,
+        received=report.received if report is not None else hello.point,
+        applied=report.applied if report is not None else None,
+        acknowledges=report is not None and report.acknowledges,
+        sent=session.sent,
+        lag=lag,
+    )
 
 
 @dataclass

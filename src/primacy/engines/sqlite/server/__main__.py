@@ -7,6 +7,7 @@ stderr.
 import asyncio
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from primacy.clock import SystemClock
@@ -54,12 +55,15 @@ async def serve(spec: Spec) -> str:
 
 
 def _to_stderr(event: Event) -> None:
-    sys.stderr.write(f"{event}\n")
-    sys.stderr.flush()
+    """Where that is a file of a full disk, the event is lost, and its cause is not worse for it."""
+    with suppress(OSError):
+        sys.stderr.write(f"{event}\n")
+        sys.stderr.flush()
 
 
 def _explained(text: str, code: int) -> int:
-    sys.stderr.write(f"primacy: {text}\n")
+    with suppress(OSError):
+        sys.stderr.write(f"primacy: {text}\n")
     return code
 
 

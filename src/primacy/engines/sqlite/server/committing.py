@@ -22,7 +22,7 @@ from primacy.engines.sqlite.tokens import Token
 from primacy.errors import OutcomeUnknown, PrimacyError, Unavailable
 from primacy.model import Epoch, NodeId
 from primacy.replication.log.log import Log
-from primacy.replication.log.record import Entry, Point, epoch_entry
+from primacy.replication.log.record import Entry, Kind, Point, epoch_entry
 from primacy.runtime.files import DiskFull, free_bytes
 from primacy.telemetry import Event, Sink
 
@@ -42,12 +42,12 @@ class InDoubt(OutcomeUnknown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
-    """What the pipeline asks of others. All are called in the writer's thread."""
+    """What the pipeline asks of others. Called in the writer's thread, but for the last two."""
 
     appended: Callable[[bytes, int, Point], None] | None
     """The log has grown by these records, behind that index, up to this point; not durable yet."""
     persisted: Callable[[Point], None] | None
-    """The epoch's own record is durable here; nobody is answered for it."""
+    """A record that nobody is answered for is durable here: the epoch's own, a marker."""
     acknowledged: Callable[[Point], None] | None
     """Blocks until the policy holds for everything up to the point. What it raises means: it will
     not be acknowledged here. None: no acknowledgement is asked for."""
@@ -57,8 +57,10 @@ class Outside:
     """Committed: readers see everything up to the point."""
     post: Callable[[Callable[[], None]], None]
     """Run in the event loop, in order."""
+    opened: Callable[[int], None]
+    """In the event loop: the epoch's own record is durable, at this index."""
     ended: Callable[[State, str], None]
-    """It takes no more, and why."""
+    """In the event loop: it takes no more, and why."""
 
 
 class Committer:
@@ -104,6 +106,18 @@ class Committer:
             )
             self.writer.begin()
             self.commit_entries([entry], is_answered=False)
+        index = self._log.first_of(self._epoch)
+        self.outside.post(lambda: self.outside.opened(index))
+
+    def commit_own(self, kind: Kind, *, waits: bool) -> None:
+        """A record of primacy's own, without data. `DiskFull`: nothing was logged."""
+        entry = Entry(kind, b"", self.writer.schema_hash, self._now_us())
+        self.writer.begin()
+        try:
+            self.commit_entries([entry], is_answered=waits)
+        except DiskFull:
+            self.writer.rollback()
+            raise
 
     def commit_changes(self, changes: Sequence[Change], jobs: Sequence[Job]) -> bool:
         """To the log, to the policy, to the database. False: nothing was logged, and the jobs were

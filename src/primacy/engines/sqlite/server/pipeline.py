@@ -9,8 +9,10 @@
       -> answers
 
     taking --commit cannot be acknowledged--> in doubt: takes nothing more, the log decides later
-       |
-       +--sync or COMMIT failed-------------> broken: the process stops, and replays at its start
+     |  ^  \
+     |  |   +--sync or COMMIT failed--------> broken: the process stops, and replays at its start
+     v  |
+    paused: primacy's own records are taken, a client's requests are not
 
 Promises  No answer before its record is durable and acknowledged; no COMMIT before that either.
           Every job is answered once, or its connection is cut with the outcome unknown.
@@ -26,12 +28,17 @@ from primacy.engines.sqlite.protocol import Branch, Failure, Run
 from primacy.engines.sqlite.server.committing import Committer, InDoubt, State
 from primacy.engines.sqlite.server.failures import ERRORS, failure_of
 from primacy.engines.sqlite.server.holding import expired, hold
-from primacy.engines.sqlite.server.jobs import Answer, Inbox, Job
+from primacy.engines.sqlite.server.jobs import Answer, Inbox, Job, Own
 from primacy.engines.sqlite.server.kept import Kept, KeptAnswer
 from primacy.engines.sqlite.server.running import done_of, run_alone
 from primacy.engines.sqlite.storage.failures import GroupLost
 from primacy.engines.sqlite.storage.recording import Change
-from primacy.errors import PrimacyError
+from primacy.errors import Conflict, PrimacyError
+from primacy.replication.log.record import Kind
+from primacy.runtime.files import DiskFull
+
+AGAIN = "Connect again: the driver finds the primary."
+DOORS_CLOSED = "the doors are closed"
 
 
 class Pipeline:
@@ -50,16 +57,33 @@ class Pipeline:
     def start(self) -> None:
         self._thread.start()
 
-    def close(self) -> list[Job]:
+    def pause(self, why: str) -> None:
+        """Takes nothing of clients, interrupts what runs, and undoes what is not being logged."""
+        self._not_begun(self.inbox.pause(), why)
+        self._interrupt()
+
+    def resume(self) -> None:
+        self.inbox.resume()
+
+    def close(self, why: str) -> None:
         """Takes no more, interrupts what runs, and undoes a group that is still executed; what is
-        being logged comes to its end. Gives back what was not begun."""
+        being logged comes to its end. What was not begun is told so."""
         if self.state is State.TAKING:
             self.state = State.CLOSED
-        left = self.inbox.close()
+        jobs, own = self.inbox.close()
+        self._not_begun(jobs, why)
+        for each in own:
+            each.answer(Conflict(f"the reign has ended: {why}", hint="A new epoch begins anew."))
+        self._interrupt()
+
+    def _not_begun(self, jobs: Sequence[Job], why: str) -> None:
+        for job in jobs:
+            job.answer(not_begun(job, why))
+
+    def _interrupt(self) -> None:
         running = self.committer.running
         if running is not None:
             self.committer.interrupt(running)
-        return left
 
     def join(self) -> None:
         """Blocks until the thread has ended."""
@@ -72,7 +96,9 @@ class Pipeline:
         try:
             self.committer.open_epoch()
             while jobs := self.inbox.take(self.committer.limits.group_max, self._stale):
-                if jobs[0].begins:
+                if isinstance(jobs, Own):
+                    self._write_own(jobs)
+                elif jobs[0].begins:
                     hold(self.committer, self.inbox, jobs[0])
                 else:
                     self._group(jobs)
@@ -91,6 +117,22 @@ class Pipeline:
         self.state = state
         self.committer.outside.post(lambda: self.committer.outside.ended(state, why))
 
+    def _write_own(self, own: Own) -> None:
+        answer = own.answer
+        try:
+            if own.kind is not None:
+                self.committer.commit_own(own.kind, waits=own.kind is Kind.HEARTBEAT)
+        except DiskFull as error:
+            failure = error
+            self.committer.outside.post(lambda: answer(failure))
+            return
+        except (PrimacyError, apsw.Error, OSError) as error:
+            lost = Conflict(f"the reign has ended: {error}", hint="A new epoch begins anew.")
+            self.committer.outside.post(lambda: answer(lost))
+            raise
+        index = self.committer.end_index
+        self.committer.outside.post(lambda: answer(index))
+
     def _group(self, jobs: list[Job]) -> None:
         if not self.committer.has_space(jobs):
             return
@@ -106,9 +148,8 @@ class Pipeline:
             try:
                 with_answer = self._executed(job)
             except GroupLost as error:
-                self._writer.rollback()
-                self.committer.answer(job, failure_of(error, job.request.number))
-                self.inbox.put_back([each for each, *_ in done] + jobs[place + 1 :])
+                again = [each for each, *_ in done] + jobs[place + 1 :]
+                self._lost(job, again, error)
                 return
             done.append(with_answer)
             if with_answer[2] is not None:
@@ -123,21 +164,31 @@ class Pipeline:
                 self._kept.is_prepared()
             self._answer_all(done, first)
 
+    def _lost(self, job: Job, again: list[Job], error: GroupLost) -> None:
+        """All were undone, for the sake of one. The others are the next, if there is a next."""
+        self._writer.rollback()
+        if self.inbox.is_refusing:
+            again.insert(0, job)
+        else:
+            self.committer.answer(job, failure_of(error, job.request.number))
+        for each in self.inbox.put_back(again):
+            self.committer.answer(each, not_begun(each, DOORS_CLOSED))
+
     def _executed(self, job: Job) -> tuple[Job, KeptAnswer | Failure, Change | None]:
         request = job.request
         if not isinstance(request, Run):  # COMMIT of a transaction that has ended meanwhile.
             what = "no transaction is active"
             hint = "It ended before: run it again from its beginning."
             return job, Failure(request.number, Branch.CONFLICT, what, hint), None
-        if self.inbox.is_closed:  # And the clients' connections are cut.
-            raise GroupLost("the reign has ended", hint="Ask the new primary.")
+        if self.inbox.is_refusing:
+            raise GroupLost(DOORS_CLOSED, hint=AGAIN)
         self.committer.runs(job)
         try:
             outcome = run_alone(self._writer, request, self._kept)
         except GroupLost:
             raise
         except ERRORS as error:
-            if not self._writer.is_in_group:
+            if not self._writer.is_in_group or self.inbox.is_refusing:
                 raise GroupLost(str(error), hint="Run it again.") from error
             return job, failure_of(error, request.number), None
         finally:
@@ -190,3 +241,9 @@ class Pipeline:
                 job.answer(answer)
 
         self.committer.outside.post(deliver)
+
+
+def not_begun(job: Job, why: str) -> Failure:
+    return Failure(
+        job.request.number, Branch.NOT_PRIMARY, f"the request was not begun: {why}", AGAIN
+    )

@@ -10,11 +10,14 @@ from pathlib import Path
 from primacy.clock import Clock
 from primacy.engines.sqlite.protocol import Branch
 from primacy.engines.sqlite.scram import Verifier, verifiers_in
+from primacy.engines.sqlite.server.controlling import ControlDoor
 from primacy.engines.sqlite.server.door import Door
+from primacy.engines.sqlite.server.obeying import Obeying
 from primacy.engines.sqlite.server.readers import Readers
 from primacy.engines.sqlite.server.recovery import check_same_history
 from primacy.engines.sqlite.server.roles import Roles
 from primacy.engines.sqlite.server.session import Around
+from primacy.engines.sqlite.server.showing import Showing
 from primacy.engines.sqlite.server.spec import PullSpec, Spec
 from primacy.engines.sqlite.server.state import ServerState
 from primacy.engines.sqlite.storage.failures import opening
@@ -24,6 +27,7 @@ from primacy.model import Address, Epoch, NodeId
 from primacy.replication.log.log import Log, LogLimits
 from primacy.replication.log.record import VERSION as LOG_VERSION
 from primacy.replication.log.record import Point
+from primacy.replication.pull.acks import Requirement
 from primacy.replication.pull.door import PullDoor
 from primacy.replication.pull.source import Identity
 from primacy.runtime.page import PageReader
@@ -67,8 +71,7 @@ class SqliteServer:
     async def __aexit__(self, *exception: object) -> None:
         try:
             if self._roles is not None:
-                await self._roles.abdicate("the server stops")
-                await self._roles.rest()
+                await self._roles.stop("the server stops")
         finally:
             await self._resources.aclose()
 
@@ -103,12 +106,18 @@ class SqliteServer:
             events=self._events,
         )
         self._roles = roles
+        secret = None
         if spec.pull is not None:
-            roles.pull_door = await keep.enter_async_context(self._pull_door(spec.pull, log, roles))
+            secret = read_secret(Path(spec.pull.secret_path))
+            door = self._pull_door(spec.pull, secret, log, roles)
+            roles.pull_door = await keep.enter_async_context(door)
         if spec.epoch:
             await roles.reign(Epoch(spec.epoch))
-            roles.open_doors()
+            roles.lead().require(Requirement(acks=0))
+            roles.lead().open_doors()
         await self._open_clients_door(spec, log, state)
+        if spec.control_path:
+            await keep.enter_async_context(self._control_door(spec, roles, state, secret))
 
     async def _open_clients_door(self, spec: Spec, log: Log, state: ServerState) -> None:
         keep = self._resources
@@ -128,8 +137,16 @@ class SqliteServer:
         )
         await keep.enter_async_context(self._door)
 
-    def _pull_door(self, pull: PullSpec, log: Log, roles: Roles) -> PullDoor:
-        secret = read_secret(Path(pull.secret_path))
+    def _control_door(
+        self, spec: Spec, roles: Roles, state: ServerState, secret: bytes | None
+    ) -> ControlDoor:
+        """Opened last: who is answered by it finds everything else there."""
+        showing = Showing(spec, roles, state, clock=self._clock)
+        obeying = Obeying(spec, roles, showing, secret=secret)
+        path = Path(spec.control_path)
+        return ControlDoor(path, obeying, on_broken=self._on_broken, events=self._events)
+
+    def _pull_door(self, pull: PullSpec, secret: bytes, log: Log, roles: Roles) -> PullDoor:
         identity = Identity(
             cluster=self.spec.cluster, node=self._node, secret=secret, log_version=LOG_VERSION
         )
@@ -207,7 +224,7 @@ class SqliteServer:
             if pipeline is None or job is None:
                 continue
             took_s = self._clock.now_s() - pipeline.committer.running_since_s
-            is_unwanted = job.is_withdrawn or pipeline.inbox.is_closed
+            is_unwanted = job.is_withdrawn or pipeline.inbox.is_refusing
             if is_unwanted or took_s > self.spec.limits.statement_s:
                 pipeline.committer.interrupt(job)
                 self._events(Event("sql-statement-interrupted", {"after_s": took_s}))

@@ -19,6 +19,7 @@ from pathlib import Path
 import apsw
 
 from primacy.clock import Clock
+from primacy.engines.sqlite.server.recovery import newest_heartbeat
 from primacy.engines.sqlite.storage.applier import Applier
 from primacy.engines.sqlite.storage.connection import StorageSettings
 from primacy.engines.sqlite.storage.failures import opening
@@ -40,12 +41,13 @@ AGAIN_S = 1.0
 class Replica:
     """From `start` to `stop`: one upstream after another, as `follow` says."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that it is made of, once.
         self,
         receiver: Receiver,
         log: Log,
         *,
         on_applied: Callable[[Point], None],
+        on_heartbeat: Callable[[int], None],
         on_broken: Callable[[str], None],
         clock: Clock,
         events: Sink,
@@ -57,6 +59,7 @@ class Replica:
         """The trouble is that this copy does not fit the log; any other ends by itself."""
         self._log = log
         self._on_applied = on_applied
+        self._on_heartbeat = on_heartbeat
         self._on_broken = on_broken
         self._clock = clock
         self._events = events
@@ -69,6 +72,10 @@ class Replica:
         """That is followed."""
         self._confirmed_epoch = Epoch(0)
         """Of whose history this log is a beginning, as an upstream has found."""
+        self._apply_until = 0
+        """Nothing behind it is applied; 0: there is no such limit."""
+        self._heartbeat = 0
+        """The newest that the applier's thread has met."""
         self._is_more = asyncio.Event()
         self._is_over = asyncio.Event()
         self._receiving: asyncio.Task[None] | None = None
@@ -98,6 +105,11 @@ class Replica:
         self._acknowledges = acknowledge
         is_well = not self.trouble
         await self.receiver.follow(following, address, acknowledge=acknowledge and is_well)
+
+    def limit(self, apply_until: int) -> None:
+        """Apply nothing behind this index; 0: all. What was applied already stays so."""
+        self._apply_until = apply_until
+        self._is_more.set()
 
     def acknowledge(self, *, wanted: bool) -> None:
         """From now on, or from when the trouble ends."""
@@ -162,6 +174,7 @@ class Replica:
                         self._thread, self._apply_some, applier
                     )
                     self._on_applied(self._applied)
+                    self._on_heartbeat(self._heartbeat)
                     self.receiver.applied(self._applied)
                     self._go_on()
             except Unavailable as error:
@@ -171,14 +184,18 @@ class Replica:
 
     def _may_apply(self) -> bool:
         is_confirmed = self._confirmed_epoch == self._epoch
-        return is_confirmed and self._applied.index < self._log.durable.index
+        return is_confirmed and self._applied.index < self._wanted()
+
+    def _wanted(self) -> int:
+        durable = self._log.durable.index
+        return min(durable, self._apply_until) if self._apply_until else durable
 
     def _apply_some(self, applier: Applier) -> Point:
         """In its thread."""
         reached = applier.position.index
-        durable = self._log.durable.index
-        data = self._log.read(reached, bytes_max=GROUP_BYTES, until=durable)
-        applier.apply(list(decode(data)))
+        records = list(decode(self._log.read(reached, bytes_max=GROUP_BYTES, until=self._wanted())))
+        applier.apply(records)
+        self._heartbeat = newest_heartbeat(records) or self._heartbeat
         return applier.position
 
     async def _give_up(self, why: str) -> None:

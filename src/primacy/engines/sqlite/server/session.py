@@ -279,7 +279,7 @@ class Session:
         )
 
     def _too_many(self, pipeline: Pipeline, number: int) -> Failure:
-        if pipeline.inbox.is_closed:
+        if pipeline.inbox.is_refusing:
             return self._not_primary(number)
         what = f"{pipeline.inbox.waiting_count} requests wait for the writer already"
         return Failure(number, Branch.UNAVAILABLE, what, "Try again, with fewer at a time.")

@@ -65,6 +65,8 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """The deadline page. Empty: there is no guard, and nothing is withheld."""
     pull: PullSpec | None = None
     """None: this node serves its log to nobody."""
+    control_path: str = ""
+    """The unix socket by which the agent tells it what to be (`control.py`). Empty: nobody does."""
     logging: Logging = Logging.ROW
     limits: Limits = Limits()
 

@@ -36,6 +36,9 @@ class ServerState:
         self.applied = applied
         self.staleness_s: Callable[[], float | None] | None = None
         """How old what readers see is at most; None: nobody knows."""
+        self.heartbeat = 0
+        """The number of the newest heartbeat that was applied since the start; 0: none yet."""
+        self.heartbeat_at_s = clock.now_s()
         self._gtid_of = gtid_of
         self._permits = permits
         self._clock = clock
@@ -57,6 +60,11 @@ class ServerState:
             for future, index in list(self._waiting.items()):
                 if index <= point.index and not future.done():
                     future.set_result(None)
+
+    def on_heartbeat(self, number: int) -> None:
+        """It is applied here."""
+        if number > self.heartbeat:
+            self.heartbeat, self.heartbeat_at_s = number, self._clock.now_s()
 
     def token(self) -> str:
         """What a read that begins now sees at least. Empty: nothing was ever written."""

@@ -19,7 +19,7 @@ from primacy.engines.sqlite.protocol import (
     ServerRole,
 )
 from primacy.engines.sqlite.server.failures import failure_of
-from primacy.engines.sqlite.server.jobs import Answer, Inbox, Job, Left
+from primacy.engines.sqlite.server.jobs import Answer, Inbox, Job, Left, Own
 from primacy.engines.sqlite.server.proxy import SIGNATURE, header_in
 from primacy.engines.sqlite.server.running import pages_of
 from primacy.engines.sqlite.server.spec import Spec, read_spec
@@ -90,7 +90,8 @@ def job(number: int, *, begins: bool = False, owner: object = None) -> Job:
     return Job(run, 1e9, ignore, owner)
 
 
-def numbers(jobs: list[Job]) -> list[int]:
+def numbers(jobs: list[Job] | Own) -> list[int]:
+    assert isinstance(jobs, list)
     return [each.request.number for each in jobs]
 
 
@@ -107,7 +108,8 @@ def test_a_group_has_a_limit_and_what_was_put_back_comes_first() -> None:
     for number in range(4):
         inbox.put(job(number))
     first = inbox.take(2, none_is_stale)
-    inbox.put_back(first)
+    assert isinstance(first, list)
+    assert inbox.put_back(first) == []
     assert numbers(inbox.take(3, none_is_stale)) == [0, 1, 2]
 
 
@@ -116,11 +118,35 @@ def test_a_full_queue_and_a_closed_one_take_nothing() -> None:
     assert inbox.put(job(1))
     assert not inbox.put(job(2))
     inbox.put_held(job(3))
-    assert numbers(inbox.close()) == [1, 3]
+    own = Own(None, lambda _: None)
+    assert inbox.put_own(own)
+    jobs, owns = inbox.close()
+    assert (numbers(jobs), owns) == ([1, 3], [own])
+    assert inbox.put_back(jobs) == jobs
+    assert not inbox.put_own(own)
     assert not inbox.put(job(4))
     assert not inbox.put_held(job(5))
     assert inbox.take(1, none_is_stale) == []
     assert inbox.take_held(10.0) is None
+
+
+def test_a_paused_queue_takes_nothing_but_primacys_own_until_it_is_resumed() -> None:
+    inbox = Inbox(waiting_max=10)
+    for number in (1, 2):
+        inbox.put(job(number))
+    assert numbers(inbox.pause()) == [1, 2]
+    assert not inbox.put(job(3))
+    assert not inbox.put_held(job(4))
+    assert inbox.take_held(10.0) is None
+    own, withdrawn = Own(None, lambda _: None), Own(None, lambda _: None)
+    assert inbox.put_own(withdrawn)
+    assert inbox.put_own(own)
+    assert inbox.withdraw(withdrawn)
+    assert inbox.take(10, none_is_stale) is own
+    assert not inbox.withdraw(own)
+    inbox.resume()
+    assert inbox.put(job(5))
+    assert numbers(inbox.take(10, none_is_stale)) == [5]
 
 
 def test_what_comes_for_a_transaction_that_has_ended_is_given_back() -> None:
