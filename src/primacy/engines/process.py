@@ -4,18 +4,22 @@ Promises  At most one server of this node runs. The agent's end leaves guard and
           `attach` finds them again.
 """
 
+import asyncio
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+from primacy.clock import Clock
 from primacy.engines.guarding import Guarded, attach, guard_spec, start_guard
-from primacy.errors import Conflict, Rejected
+from primacy.errors import Conflict, OutcomeUnknown, Rejected, Unavailable
 from primacy.model import Address
 from primacy.runtime.outgoing import cut_outgoing
 
 SEARCH_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 """Debian keeps the server in a folder that is not on everybody's path."""
+
+READY_POLL_S = 0.01
 
 OUTPUT_NAME = "server.out"
 """What the server writes to its standard output and error, in the guard's folder."""
@@ -70,13 +74,38 @@ class ServerProcess:
         )
         self._guarded = await start_guard(spec, launcher=self._launcher)
 
+    async def ready(
+        self,
+        ask: Callable[[], Awaitable[object]],
+        *,
+        within_s: float,
+        clock: Clock,
+        last_words: Callable[[], str],
+        log: Path,
+    ) -> None:
+        """Until it answers. `Rejected` with its last words where it ended; `Unavailable` where it
+        took too long."""
+        deadline_s = clock.now_s() + within_s
+        while True:
+            if not self.is_alive():
+                raise Rejected(
+                    f"the server ended while it started: {last_words()}", hint=f"Its log is {log}."
+                )
+            try:
+                await ask()
+            except (Unavailable, OutcomeUnknown) as error:
+                if clock.now_s() >= deadline_s:
+                    raise Unavailable(
+                        f"no answer {within_s:.0f} s after the start",
+                        hint="Crash recovery may still run; its log shows how far.",
+                    ) from error
+                await clock.sleep(READY_POLL_S)
+            else:
+                return
+
     def is_alive(self) -> bool:
         """Neither the guard nor the server has been heard to exit."""
         return self._guarded is not None and not self._guarded.exited.is_set()
-
-    async def exited(self) -> None:
-        """Return when every process of the server is gone."""
-        await self._bury()
 
     async def kill(self) -> None:
         """SIGKILL, and wait until every process is gone."""
@@ -84,10 +113,15 @@ class ServerProcess:
             await self._guarded.kill()
             await self._bury()
 
-    def terminate(self) -> None:
-        """SIGTERM to the server: a clean stop."""
+    async def stop(self, *, within_s: float) -> None:
+        """SIGTERM, a clean stop; SIGKILL for one that takes longer."""
         if self._guarded is not None and self.is_alive():
             self._guarded.database.kill(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(within_s):
+                await self._bury()
+        except TimeoutError:
+            await self.kill()
 
     def cut_outgoing(self, to: Address) -> int:
         """Shut down what the server has opened to that address. Blocks for milliseconds. `OSError`

@@ -15,13 +15,19 @@ class Watching:
     def __init__(self, clock: Clock, *, health_s: float) -> None:
         self._clock = clock
         self._health_s = health_s
-        self._answered_at_s = clock.now_s()
+        self._silent_since_s: float | None = None
+        """Since when it was asked in vain; None: it answered when it was last asked."""
         self._heartbeat = 0
         self._heartbeat_at_s = clock.now_s()
 
     def heard(self) -> None:
         """It has answered a question for its health, or has just been started."""
-        self._answered_at_s = self._clock.now_s()
+        self._silent_since_s = None
+
+    def missed(self) -> None:
+        """It was asked, and has not answered in time."""
+        if self._silent_since_s is None:
+            self._silent_since_s = self._clock.now_s()
 
     def heartbeat_age_s(self, heartbeat: int) -> float:
         """Since the number last changed."""
@@ -31,14 +37,16 @@ class Watching:
 
     async def answers(self, ask: Callable[[], Awaitable[object]]) -> bool:
         """Before something is done that needs its answer. One that has been asked in vain all the
-        while is not asked again."""
-        silent_s = self._clock.now_s() - self._answered_at_s
-        if silent_s > HEALTH_CHANCES * self._health_s:
+        while is not asked again; whether this agent was away meanwhile says nothing about it."""
+        since_s = self._silent_since_s
+        now_s = self._clock.now_s()
+        if since_s is not None and now_s - since_s >= (HEALTH_CHANCES - 1) * self._health_s:
             return False
         for _ in range(HEALTH_CHANCES):
             try:
                 await ask()
             except (Unavailable, OutcomeUnknown):
+                self.missed()
                 continue
             self.heard()
             return True

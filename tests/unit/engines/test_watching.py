@@ -52,12 +52,23 @@ def test_a_server_gets_more_than_one_chance_and_no_more_than_that() -> None:
 def test_one_that_was_asked_in_vain_all_the_while_is_not_asked_again() -> None:
     clock = ManualClock()
     watching = Watching(clock, health_s=1.0)
-    clock.s += HEALTH_CHANCES * 1.0 + 0.1
+    watching.missed()
+    clock.s += 1.0
+    watching.missed()
     server = Server(0)
     assert not answers(watching, server)
     assert server.asked == 0
     watching.heard()
     assert answers(watching, server)
+
+
+def test_an_agent_that_was_away_asks_before_it_takes_its_server_for_hung() -> None:
+    clock = ManualClock()
+    watching = Watching(clock, health_s=1.0)
+    clock.s += 60.0
+    server = Server(0)
+    assert answers(watching, server)
+    assert server.asked == 1
 
 
 def test_a_heartbeat_is_as_old_as_its_number() -> None:

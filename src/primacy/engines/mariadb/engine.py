@@ -20,6 +20,7 @@ from primacy.engines.api import (
     ServerState,
 )
 from primacy.engines.capabilities import MARIADB
+from primacy.engines.looking import look
 from primacy.engines.mariadb.clone import CloneDoor, fetch
 from primacy.engines.mariadb.directory import Directory
 from primacy.engines.mariadb.diverged import Remembered, branch_of, log_end, save_diverged
@@ -36,7 +37,7 @@ from primacy.engines.notes import NoteFile
 from primacy.engines.process import ServerProcess
 from primacy.engines.promises import Promises, of_a_silent_server
 from primacy.engines.watching import Watching
-from primacy.errors import Conflict, PrimacyError, Unavailable
+from primacy.errors import Conflict, Unavailable
 from primacy.model import Epoch, NodeId, Position
 from primacy.telemetry import Event, Sink, Value
 
@@ -93,26 +94,20 @@ class MariaDbEngine:
     # -- what there is
 
     async def observe(self) -> Observation:
-        seen = await self._seen()
+        seen = await look(
+            self._directory.state(),
+            self._process,
+            ask=self._look,
+            silent=self._silent,
+            watching=self._watching,
+            is_starting=lambda: self._life.is_starting,
+        )
         return replace(seen, is_disk_full=self._directory.is_full())
 
-    async def _seen(self) -> Observation:
-        state, why = self._directory.state()
-        if state is not ServerState.STOPPED:
-            return Observation(state=state, detail=why)
-        if not self._process.is_alive():
-            return self._silent(ServerState.STOPPED, "no server process")
-        try:
-            status = await self._server.health()
-        except PrimacyError as error:
-            if not self._process.is_alive():
-                return self._silent(ServerState.STOPPED, "the server has just ended")
-            if self._life.is_starting:
-                return self._silent(ServerState.STOPPED, "the server is starting")
-            return self._silent(ServerState.HUNG, error.what)
+    async def _look(self) -> Observation:
+        status = await self._server.health()
         if self._directory.is_clone_pending:
             return self._silent(ServerState.STOPPED, "the start of a clone has not ended")
-        self._watching.heard()
         seen = self._observation(status)
         self._remember(status, seen)
         return seen

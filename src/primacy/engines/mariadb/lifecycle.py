@@ -19,10 +19,8 @@ from primacy.engines.mariadb.server import LocalServer
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.engines.notes import NoteFile
 from primacy.engines.process import ServerProcess
-from primacy.errors import Conflict, OutcomeUnknown, Rejected, Unavailable
+from primacy.errors import Conflict, OutcomeUnknown, Unavailable
 from primacy.model import Epoch, Position
-
-READY_POLL_S = 0.01
 
 
 class Lifecycle:
@@ -58,7 +56,13 @@ class Lifecycle:
         try:
             if not self._process.is_alive():
                 await self._launch(as_primary=as_primary)
-            await self._ready()
+            await self._process.ready(
+                lambda: self._server.run(_answers),
+                within_s=self._settings.timing.start_s,
+                clock=self._clock,
+                last_words=self._directory.last_words,
+                log=self._settings.layout.server_log,
+            )
             await self._take_clone_position()
         finally:
             self.is_starting = False
@@ -96,36 +100,12 @@ class Lifecycle:
             await self.kill()  # A clean stop would commit what nobody acknowledged.
             return
         self._server.forget_connections()
-        self._process.terminate()
-        try:
-            async with asyncio.timeout(self._settings.timing.stop_s):
-                await self._process.exited()
-        except TimeoutError:
-            await self.kill()
+        await self._process.stop(within_s=self._settings.timing.stop_s)
+        self._server.forget_connections()
 
     async def kill(self) -> None:
         await self._process.kill()
         self._server.forget_connections()
-
-    async def _ready(self) -> None:
-        deadline_s = self._clock.now_s() + self._settings.timing.start_s
-        while True:
-            if not self._process.is_alive():
-                raise Rejected(
-                    f"the server ended while it started: {self._directory.last_words()}",
-                    hint=f"Its log is {self._settings.layout.server_log}.",
-                )
-            try:
-                await self._server.run(_answers)
-            except (Unavailable, OutcomeUnknown) as error:
-                if self._clock.now_s() >= deadline_s:
-                    raise Unavailable(
-                        f"no answer {self._settings.timing.start_s:.0f} s after the start",
-                        hint="Crash recovery may still run; its log shows how far.",
-                    ) from error
-                await self._clock.sleep(READY_POLL_S)
-            else:
-                return
 
     async def _take_clone_position(self) -> None:
         """A clone brings data and no log: tell the server which transactions it has."""
