@@ -167,6 +167,34 @@ def test_a_node_without_data_becomes_a_replica_by_a_copy_from_the_primary_or_a_r
     run(story())
 
 
+def test_what_only_the_old_primary_has_in_its_data_is_taken_back_row_by_row(trio: Trio) -> None:
+    async def story() -> None:
+        async with trio, trio[B].engine.serve():
+            await trio.up(acks=0)
+            await trio.caught_up(A, B, C)
+            for node in (B, C):
+                await trio[A].engine.exclude(node)
+            for number in (7, 8):
+                await trio[A].write("INSERT INTO t VALUES (?)", number)
+            await trio[A].engine.kill()
+            await trio.lead(B, 2, C, acks=0)
+            token = await trio[B].write("INSERT INTO t VALUES (1)")
+
+            found = await trio[A].engine.save_diverged(trio.branches)
+            assert (found.count, found.is_reversible) == (2, True)
+            assert any("t" in each for each in found.tables)
+            await trio[A].engine.start(as_primary=False)  # It is applied: nothing is cut.
+            with pytest.raises(Conflict, match="no prefix of b's"):
+                await trio[A].engine.follow(B, Epoch(2), acknowledge=False)
+            await trio[A].engine.rewind(found, B, Epoch(2))
+            seen = await trio[A].engine.observe()
+            assert (seen.is_torn, seen.is_cut) == (False, True)
+            await trio[A].engine.follow(B, Epoch(2), acknowledge=True)
+            assert await trio[A].count(token=token) == 1
+
+    run(story())
+
+
 def test_a_log_that_has_parted_is_refused_and_shown(trio: Trio) -> None:
     async def story() -> None:
         async with trio:

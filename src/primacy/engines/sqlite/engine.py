@@ -41,6 +41,7 @@ from primacy.engines.sqlite.files import applied, cut_unapplied, log_end
 from primacy.engines.sqlite.lifecycle import Lifecycle
 from primacy.engines.sqlite.local import LocalServer
 from primacy.engines.sqlite.observing import Known, observation, stuck
+from primacy.engines.sqlite.rewinder import Rewinder
 from primacy.engines.sqlite.settings import SqliteSettings
 from primacy.engines.watching import Watching
 from primacy.errors import Conflict, Rejected, Unavailable
@@ -86,6 +87,7 @@ class SqliteEngine:
             clock=clock,
         )
         self._server = LocalServer(settings, self._client, self._incarnation)
+        self._rewinder = Rewinder(settings, self._server, clock)
         self._door = CloneDoor(settings, self._server, clock=clock, events=events)
         self._watching = Watching(clock, health_s=settings.timing.health_s)
         self._found: Diverged | None = None
@@ -221,10 +223,13 @@ class SqliteEngine:
     async def rewind(self, found: Diverged, primary: NodeId, epoch: Epoch) -> None:
         self._settings.check_peer(primary)
         self._promises.check_not_refused(epoch)
-        raise Conflict(
-            f"{found.count} applied transaction(s) are not taken back by this release",
-            hint="Clone the node.",
-        )
+        rewind = await self._rewinder.prepare(found)
+        self._promises.tear(epoch)
+        await self._rewinder.reverse(rewind)
+        self._promises.stand_at(rewind.stands_at)
+        await self._rewinder.compare(rewind, primary, epoch)
+        self._promises.mended()
+        self._tell("rewound", count=found.count, tables=len(rewind.tables))
 
     async def clone(self, donor: NodeId, progress: ProgressSink) -> None:
         point = await fetch(
