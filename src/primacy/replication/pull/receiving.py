@@ -29,7 +29,8 @@ from primacy.model import Address, Epoch, NodeId
 from primacy.replication.log.record import ORIGIN_POINT, Point
 from primacy.replication.pull.lag import LEVEL, Lag
 from primacy.replication.pull.limits import PullLimits
-from primacy.replication.pull.messages import PASSING, Beat, Hop, Refusal, Welcome
+from primacy.replication.pull.messages import Beat, Hop, Refusal, Welcome
+from primacy.replication.pull.pausing import Pauses
 from primacy.replication.pull.pulling import LogWriter, OnGrowth, Pull, ReceivedLog
 from primacy.replication.pull.receiver import (
     Applied,
@@ -211,17 +212,14 @@ class Receiver:
     # ---- following ---------------------------------------------------------------------------
 
     async def _keep_following(self, target: _Target) -> None:
-        backoff_s = self._limits.backoff_min_s
+        pauses = Pauses(self._limits)
         while True:
             ending = await self._follow_once(target)
             if self._status.state is ReceiverState.STREAMING:
-                backoff_s = self._limits.backoff_min_s
+                pauses.streamed()
             if not self._goes_on(ending):
                 return
-            is_final = isinstance(ending, TurnedAway) and ending.refusal not in PASSING
-            delay_s = self._limits.refused_s if is_final else backoff_s
-            await self._clock.sleep(delay_s * (0.5 + self._chance.random()))
-            backoff_s = min(2 * backoff_s, self._limits.backoff_max_s)
+            await self._clock.sleep(pauses.after(ending) * (0.5 + self._chance.random()))
 
     def _goes_on(self, ending: Ending) -> bool:
         """Shows how the session ended. False: trying again cannot help."""
