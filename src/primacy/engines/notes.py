@@ -38,6 +38,9 @@ class Notes(msgspec.Struct, frozen=True, kw_only=True):
     """How far this node has said that its log goes. It neither seals nor acknowledges below."""
     row: Branch | None = None
     """The newest epoch row that was seen in the tables: the log need not be read from before it."""
+    unfit: str = ""
+    """Why what stands in the log cannot be applied to these data: only a copy, or a rewind, makes
+    them useful again. In words; empty while nothing is known against them."""
     is_written_on: bool = False
     """As a replica it has shown transactions of its own."""
     starts: int = 0

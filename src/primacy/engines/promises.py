@@ -12,7 +12,7 @@ Source    docs/protocols/failover.md; DESIGN, the promotion rule, 4 and 5.
 
 import msgspec
 
-from primacy.engines.api import Observation, ServerState
+from primacy.engines.api import Observation, Replication, ServerState
 from primacy.engines.notes import NoteFile, Notes
 from primacy.errors import Conflict, Unavailable
 from primacy.model import Epoch, Incarnation, NodeId, Position
@@ -97,7 +97,14 @@ class Promises:
 
     def stand_at(self, place: Position) -> None:
         """The tail behind `place` is gone, and nobody will miss it."""
-        self.note(led_epoch=NO_EPOCH, led_from=0, published=place, row=None, is_written_on=False)
+        self.note(
+            led_epoch=NO_EPOCH,
+            led_from=0,
+            published=place,
+            row=None,
+            is_written_on=False,
+            unfit="",
+        )
 
     def mended(self) -> None:
         self.note(is_torn=False)
@@ -140,6 +147,7 @@ def of_a_silent_server(
         received=notes.published,
         sealed_epoch=notes.sealed_epoch,
         following_epoch=notes.following_epoch,
+        replication=Replication(error=notes.unfit or None),
         is_cut=notes.is_cut,
         is_torn=notes.is_torn,
         is_errant=notes.is_written_on,

@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -191,6 +193,57 @@ def test_what_only_the_old_primary_has_in_its_data_is_taken_back_row_by_row(trio
             assert (seen.is_torn, seen.is_cut) == (False, True)
             await trio[A].engine.follow(B, Epoch(2), acknowledge=True)
             assert await trio[A].count(token=token) == 1
+
+    run(story())
+
+
+def test_a_copy_that_does_not_fit_its_log_says_so_wherever_it_is_looked_at_until_it_is_replaced(
+    trio: Trio,
+) -> None:
+    async def story() -> None:
+        async with trio, trio[A].engine.serve():
+            await trio.up()
+            await trio.caught_up(A, B, C)
+            await trio[B].engine.stop()
+            with closing(sqlite3.connect(trio[B].settings.layout.data / "db.sqlite")) as others:
+                others.execute("INSERT INTO t VALUES (7)")
+                others.commit()
+            await trio[B].engine.start(as_primary=True)
+            await trio[B].engine.follow(A, Epoch(1), acknowledge=True)
+            await trio[A].write("INSERT INTO t VALUES (7)")
+            broken = await trio[B].until(lambda seen: seen.replication.error is not None)
+            assert not broken.replication.acknowledges
+
+            sealed = await trio[B].engine.seal(Epoch(2))
+            assert sealed.applied < sealed.received
+            assert sealed.replication.error == broken.replication.error
+            with pytest.raises(Rejected):
+                await trio[B].engine.drain()
+            await trio[B].engine.kill()
+            assert (await trio[B].engine.observe()).replication.error is not None
+            assert (await trio[B].engine.seal(Epoch(2))).replication.error is not None
+
+            await trio[B].engine.clone(A, lambda _: None)
+            assert (await trio[B].engine.observe()).replication.error is None
+
+    run(story())
+
+
+def test_an_agent_that_died_behind_a_copy_does_not_take_it_for_blank(trio: Trio) -> None:
+    async def story() -> None:
+        async with trio, trio[A].engine.serve():
+            await trio.start(A)
+            await trio.lead(A, 1, acks=0)
+            await trio[A].write("CREATE TABLE t (id)")
+            node = trio[B]
+            await node.engine.clone(A, lambda _: None)
+            stands_at = (await node.engine.observe()).received
+            assert stands_at == (await trio[A].engine.observe()).received
+            notes = node.settings.layout.notes / "replication.json"
+            notes.unlink()  # As of a crash before they were bound.
+            node.restart_agent()
+            assert not await node.engine.attach()
+            assert (await node.engine.observe()).received == stands_at
 
     run(story())
 

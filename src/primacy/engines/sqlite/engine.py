@@ -11,8 +11,8 @@ Assumes   One agent calls it, one command at a time; `observe`, `beat`, `write_m
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 
 from primacy.clock import Clock
@@ -22,6 +22,7 @@ from primacy.engines.api import (
     Guardian,
     Observation,
     ProgressSink,
+    Replication,
     ServerState,
 )
 from primacy.engines.capabilities import SQLITE
@@ -40,12 +41,12 @@ from primacy.engines.sqlite.fetching import fetch
 from primacy.engines.sqlite.files import applied, cut_unapplied, log_end
 from primacy.engines.sqlite.lifecycle import Lifecycle
 from primacy.engines.sqlite.local import LocalServer
-from primacy.engines.sqlite.observing import Known, observation, stuck
+from primacy.engines.sqlite.observing import Known, observation, stuck, unfit
 from primacy.engines.sqlite.rewinder import Rewinder
 from primacy.engines.sqlite.settings import SqliteSettings
 from primacy.engines.watching import Watching
 from primacy.errors import Conflict, Rejected, Unavailable
-from primacy.model import ORIGIN, Epoch, Incarnation, NodeId, Position
+from primacy.model import ORIGIN, Epoch, Incarnation, NodeId
 from primacy.telemetry import Event, Sink, Value
 
 ATTACHES_WITHIN_S = 0.5
@@ -101,8 +102,9 @@ class SqliteEngine:
 
     async def attach(self) -> bool:
         await asyncio.to_thread(self._directory.restore_old)
-        self._bind_notes()
-        return await self._process.attach()
+        is_found = await self._process.attach()
+        await self._bind_notes()
+        return is_found
 
     # -- what there is
 
@@ -121,6 +123,7 @@ class SqliteEngine:
 
     async def _look(self) -> Observation:
         shown = await self._server.shown()
+        self._promises.note(unfit=unfit(shown, self._promises.notes))
         why = stuck(shown, health_s=self._timing.health_s)
         return self._silent(ServerState.HUNG, why) if why else self._observation(shown)
 
@@ -131,14 +134,14 @@ class SqliteEngine:
         if state is ServerState.STOPPED:
             return
         await asyncio.to_thread(self._directory.make_empty)
-        self._bind_notes()
+        await self._bind_notes()
         self._tell("database-initialised")
 
     async def start(self, *, as_primary: bool) -> None:
         self._life.check_startable()
         was_alive = self._process.is_alive()
         if not was_alive:
-            self._bind_notes()
+            await self._bind_notes()
             found, self._found = self._found, None
             if found is not None and found.parts_at and not as_primary:
                 await self._cut(found)
@@ -155,7 +158,7 @@ class SqliteEngine:
         if is_cut:
             end = (await log_end(self._settings)).position
             self._promises.note(published=min(end, self._promises.notes.published))
-        self._tell("tail-cut" if is_cut else "tail-applied", parts_at=found.parts_at)
+        self._tell("parted-tail-cut" if is_cut else "parted-tail-applied", parts_at=found.parts_at)
 
     async def stop(self) -> None:
         await self._life.stop()
@@ -210,7 +213,8 @@ class SqliteEngine:
         if (await self._server.shown()).role is RoleNow.FOLLOWING:
             await self._server.rest()
         within_s = self._timing.drain_s
-        await self._server.do(control.Drain(within_s=within_s), within_s=within_s)
+        with self._noting_what_does_not_fit():
+            await self._server.do(control.Drain(within_s=within_s), within_s=within_s)
 
     async def save_diverged(self, branches: Sequence[Branch]) -> Diverged:
         if self._process.is_alive():
@@ -243,7 +247,7 @@ class SqliteEngine:
         await self._life.stop()
         await asyncio.to_thread(self._directory.adopt_incoming)
         self._found = None
-        self._bind_notes(stands_at=point.position)
+        await self._bind_notes()
         self._tell("database-cloned", donor=donor, position=str(point.position))
 
     @asynccontextmanager
@@ -276,7 +280,18 @@ class SqliteEngine:
 
     async def _reign(self, epoch: Epoch) -> int:
         """It first applies what the log still holds: after a `drain` that is nothing."""
-        return await self._server.do(control.Reign(epoch=epoch), within_s=self._timing.drain_s)
+        with self._noting_what_does_not_fit():
+            return await self._server.do(control.Reign(epoch=epoch), within_s=self._timing.drain_s)
+
+    @contextmanager
+    def _noting_what_does_not_fit(self) -> Iterator[None]:
+        """Around what applies the log: `Rejected` says that it does not fit these data. Others
+        must lead then, and the server itself remembers it for as long as it follows only."""
+        try:
+            yield
+        except Rejected as error:
+            self._promises.note(unfit=error.what)
+            raise
 
     async def set_acks(self, acks: int, *, may_release: bool = False) -> None:
         acks_max = len(self._settings.doors) - 1
@@ -361,21 +376,33 @@ class SqliteEngine:
                 f" {notes.led_from}",
                 hint="A part of it is missing. Clone this node.",
             )
+        seen = self._silent(ServerState.STOPPED, "no server process; read from its files")
+        has_applied = (await applied(self._settings)).position
         return replace(
-            self._silent(ServerState.STOPPED, "no server process; read from its files"),
+            seen,
             received=end.position,
-            applied=(await applied(self._settings)).position,
+            applied=has_applied,
             position_text=str(end.position),
+            replication=Replication() if has_applied == end.position else seen.replication,
         )
 
     def _incarnation(self) -> Incarnation | None:
         mark = self._directory.mark()
         return None if mark is None else mark.incarnation
 
-    def _bind_notes(self, *, stands_at: Position = ORIGIN) -> None:
+    async def _bind_notes(self) -> None:
+        """Data that nobody has bound yet stand where their log ends: empty ones, or a copy whose
+        agent died before it said so, which is not to be taken for blank."""
         incarnation = self._incarnation()
-        if incarnation is not None:
-            self._promises.bind(incarnation, stands_at=stands_at)
+        if incarnation is None or incarnation == self._promises.notes.incarnation:
+            return
+        stands_at = ORIGIN
+        if not self._process.is_alive():
+            try:
+                stands_at = (await log_end(self._settings)).position
+            except Rejected as error:  # Of no use, and nobody counts on it yet: as good as blank.
+                self._tell("log-unreadable", why=error.what)
+        self._promises.bind(incarnation, stands_at=stands_at)
 
     def _observation(self, shown: Shown) -> Observation:
         known = Known(

@@ -34,6 +34,13 @@ def stuck(shown: Shown, *, health_s: float) -> str:
     return ""
 
 
+def unfit(shown: Shown, notes: Notes) -> str:
+    """What is to be noted of these data from now on. A server that rests has forgotten it."""
+    if shown.must_clone:
+        return shown.trouble
+    return "" if shown.applied.index >= shown.durable.index else notes.unfit
+
+
 def observation(shown: Shown, known: Known) -> Observation:
     """Of a server that answers and is not stuck."""
     return Observation(
@@ -45,7 +52,7 @@ def observation(shown: Shown, known: Known) -> Observation:
         position_text=shown.position_text,
         sealed_epoch=known.notes.sealed_epoch,
         following_epoch=known.notes.following_epoch,
-        replication=_replication(shown),
+        replication=_replication(shown, known.notes),
         sending=_sending(shown),
         is_cut=known.notes.is_cut,
         is_torn=known.notes.is_torn,
@@ -57,9 +64,9 @@ def observation(shown: Shown, known: Known) -> Observation:
     )
 
 
-def _replication(shown: Shown) -> Replication:
+def _replication(shown: Shown, notes: Notes) -> Replication:
     upstream = shown.upstream
-    error = _error(shown)
+    error = _error(shown, notes)
     if upstream is None:
         return Replication(error=error)
     return Replication(
@@ -81,10 +88,12 @@ def _may_be_attached(upstream: Upstream) -> bool:
             return False
 
 
-def _error(shown: Shown) -> str | None:
+def _error(shown: Shown, notes: Notes) -> str | None:
     """Only what a copy, a cut or a rewind heals: the brain acts on it."""
     if shown.must_clone:
         return shown.trouble
+    if notes.unfit and shown.applied.index < shown.durable.index:
+        return notes.unfit
     upstream = shown.upstream
     if upstream is not None and upstream.state in (Receiving.DIVERGED, Receiving.PURGED):
         return f"{upstream.state.value}: {upstream.reason}"

@@ -14,7 +14,7 @@ from primacy.engines.sqlite.control import (
     Upstream,
     Writes,
 )
-from primacy.engines.sqlite.observing import Known, observation, stuck
+from primacy.engines.sqlite.observing import Known, observation, stuck, unfit
 from primacy.model import Epoch, Incarnation, NodeId, Position
 from primacy.replication.log.record import Point
 
@@ -86,6 +86,19 @@ def test_a_copy_that_does_not_fit_is_an_error_and_a_wait_for_space_is_none() -> 
     waiting = msgspec.structs.replace(BASE, trouble="no space left")
     seen = observation(waiting, KNOWN)
     assert (seen.replication.error, seen.detail) == (None, "no space left")
+
+
+def test_a_copy_that_does_not_fit_is_remembered_until_it_has_applied_all_that_it_holds() -> None:
+    broken = msgspec.structs.replace(BASE, trouble="row 7 is missing", must_clone=True)
+    assert unfit(broken, Notes()) == "row 7 is missing"
+    noted = Notes(unfit="row 7 is missing")
+    resting = msgspec.structs.replace(BASE, role=RoleNow.RESTING)  # It has forgotten it.
+    assert unfit(resting, noted) == "row 7 is missing"
+    known = Known(notes=noted, incarnation=None, heartbeat_age_s=0.0, has_old_data=False)
+    assert observation(resting, known).replication.error == "row 7 is missing"
+    level = msgspec.structs.replace(resting, applied=resting.durable)
+    assert unfit(level, noted) == ""
+    assert observation(level, known).replication.error is None
 
 
 @pytest.mark.parametrize("doors", Doors)
