@@ -17,14 +17,17 @@ from tests.unit.engines.sqlite.storage.pair import contents_of
 
 import primacy.driver as db
 from primacy.clock import SystemClock
+from primacy.engines.api import Branch
+from primacy.engines.sqlite.diverged import save_diverged
 from primacy.engines.sqlite.rewinding import rewind
 from primacy.engines.sqlite.server.process import SqliteServer
 from primacy.engines.sqlite.server.replica import Replica
 from primacy.engines.sqlite.server.spec import PullSpec, Spec
+from primacy.engines.sqlite.settings import SqliteSettings
 from primacy.engines.sqlite.storage import position
 from primacy.model import Address, Epoch, NodeId
 from primacy.replication.log import inspecting
-from primacy.replication.log.record import VERSION, Point
+from primacy.replication.log.record import VERSION, Point, decode
 from primacy.replication.pull.receiver import Following
 from primacy.replication.pull.receiving import ReceiverState
 from primacy.telemetry import ignore
@@ -124,13 +127,26 @@ async def cluster(folder: Path) -> AsyncIterator[Cluster]:
             spec = Spec(
                 cluster="shop",
                 node=name,
-                directory=str(folder / name),
+                directory=str(folder / name / "data"),
                 port=next(ports),
                 pull=PullSpec(host=LOOPBACK, port=next(ports), secret_path=str(secret)),
             )
             server = SqliteServer(spec, clock=SystemClock(), events=ignore)
             replicas[name] = await stack.enter_async_context(server)
         yield Cluster(primary, replicas)
+
+
+def settings_of(name: str, folder: Path) -> SqliteSettings:
+    nowhere = {NodeId(each): Address(LOOPBACK, 1) for each in "abc"}
+    return SqliteSettings(
+        cluster="shop",
+        node=NodeId(name),
+        doors=nowhere,
+        pull_doors=nowhere,
+        clone_doors=nowhere,
+        state_dir=folder,
+        cluster_secret=SECRET,
+    )
 
 
 def test_the_fork_is_found_at_connect_and_never_applied(tmp_path: Path) -> None:
@@ -160,8 +176,21 @@ def test_the_fork_is_found_at_connect_and_never_applied(tmp_path: Path) -> None:
             # Somebody else, who has no fork, is not troubled by it.
             await nodes.follow("c")
             await until(lambda: nodes.end_of("c").epoch == primary.spec["epoch"])
-            # Taken back to that place, it follows as any other.
+            # Saved, as SQL and as records, and counted.
             await b.roles.rest()
+            branch = Branch(
+                epoch=Epoch(primary.spec["epoch"]),
+                node=NodeId("a"),
+                first_sequence=shared.index + 1,
+            )
+            found = await save_diverged(settings_of("b", tmp_path / "b"), [branch])
+            assert (found.count, found.parts_at) == (len(list(decode(own))), shared.index + 1)
+            assert found.is_reversible
+            assert found.tables == ('"t"',)
+            saved = Path(found.path).read_text()
+            assert saved.count("INSERT INTO") >= found.count
+            assert "'before'" in saved
+            # Taken back to that place, it follows as any other.
             back = rewind(
                 b.roles.log, b.spec.storage, database_path=b.spec.database_path, to=shared.index
             )
