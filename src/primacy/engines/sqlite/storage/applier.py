@@ -15,7 +15,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from primacy.engines.sqlite.storage import counters, position
+from primacy.engines.sqlite.storage import counters, others, position
 from primacy.engines.sqlite.storage.connection import (
     VALUE_BYTES_MAX,
     StorageSettings,
@@ -71,6 +71,8 @@ class Applier:
         self._chance = SeededChance(blob_bytes_max=VALUE_BYTES_MAX)
         self._settings = settings
         self._directory = path.parent
+        self._is_spoilt = False
+        """Somebody else has written to the file, or may have."""
         self._connection = open_applier(path, settings, vfs=self._time.name)
         self._chance.register(self._connection)
         position.prepare(self._connection)
@@ -197,8 +199,11 @@ class Applier:
         self.position = reached
 
     def _check_alone(self) -> None:
-        if self._recording.sees_others():
-            raise position.disowned(self._connection)
+        if not self._recording.sees_others() and not self._is_spoilt:
+            return
+        self._is_spoilt = True
+        others.check(self._connection, self.position)
+        self._is_spoilt = False
 
     def _apply_record(self, steps: list[Step]) -> None:
         is_ddl = self._at.kind is Kind.DDL

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import apsw
 
-from primacy.engines.sqlite.storage.failures import RECLONE, ChangedByOthers
 from primacy.engines.sqlite.storage.schema import LOCAL as TABLE
 from primacy.model import Epoch
 from primacy.replication.log.record import Point
@@ -17,6 +16,7 @@ _CREATE = f"""
 CREATE TABLE IF NOT EXISTS {TABLE}(
     one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER, place INTEGER, chain INTEGER)"""
 _FIRST = f"INSERT OR IGNORE INTO {TABLE} VALUES(1, 0, 0, 0)"
+_PAGE = "SELECT rootpage FROM sqlite_schema WHERE name = ?"
 _READ = f"SELECT epoch, place, chain FROM {TABLE}"
 _WRITE = f"UPDATE {TABLE} SET epoch = ?, place = ?, chain = ?"
 
@@ -35,17 +35,10 @@ def read(connection: apsw.Connection) -> Point:
     return Point(Epoch(epoch), place, chain % _CHAIN_OFFSET)
 
 
-def disowned(connection: apsw.Connection) -> ChangedByOthers:
-    """To be raised, inside an open transaction, which this ends: somebody else has written to the
-    file. It no longer says that it is a place of the log's history, so that no later start takes it
-    for one (`check_same_history`)."""
-    found = read(connection)
-    write(connection.execute, Point(found.epoch, found.index, found.chain ^ 1))
-    connection.execute("COMMIT")
-    return ChangedByOthers(
-        f"somebody else wrote to {connection.filename}, past the log (last at {found.position})",
-        hint=f"Only primacy may write to that file. {RECLONE}",
-    )
+def page(connection: apsw.Connection) -> int:
+    """Of the file, that the row is on."""
+    found: int = connection.execute(_PAGE, (TABLE,)).get
+    return found
 
 
 def write(execute: Callable[[str, tuple[int, ...]], object], point: Point) -> None:

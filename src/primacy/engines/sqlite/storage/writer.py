@@ -19,9 +19,9 @@ from typing import Self
 import apsw
 
 from primacy.clock import Clock
-from primacy.engines.sqlite.storage import maintenance, position
+from primacy.engines.sqlite.storage import maintenance, others, position
 from primacy.engines.sqlite.storage.connection import VALUE_BYTES_MAX, StorageSettings, open_writer
-from primacy.engines.sqlite.storage.failures import GroupLost
+from primacy.engines.sqlite.storage.failures import ChangedByOthers, GroupLost
 from primacy.engines.sqlite.storage.frozen import Stillness
 from primacy.engines.sqlite.storage.images import Params
 from primacy.engines.sqlite.storage.recording import Change, Mark, Recording
@@ -124,9 +124,16 @@ class Writer:
         self._execute("BEGIN IMMEDIATE")
         with self._rules.as_caller(Caller.OWN):
             if self._recording.sees_others():
-                self._is_broken = True
-                raise position.disowned(self._connection)
+                self._check_alone()
             self._recording.begin_group()
+
+    def _check_alone(self) -> None:
+        try:
+            others.check(self._connection, self.position)
+        except ChangedByOthers:
+            self._execute("ROLLBACK")
+            self._is_broken = True
+            raise
 
     def commit(self, position_reached: Point) -> None:
         """Ends the group. After an error the writer is of no more use: the log goes further."""
