@@ -153,6 +153,8 @@ def test_doors_close_open_again_and_a_handover_loses_nothing(tmp_path: Path) -> 
         until(lambda: b.shown().durable.index == end)
         a.do(Demote(index=end))
         a.do(Demote(index=end))
+        with pytest.raises(Conflict, match="has given epoch 1 up"):
+            a.do(Reign(epoch=Epoch(1)))
         assert b.do(Rest()) == end
         b.lead(2, a, acks=1)
         assert insert(b, 2) is None

@@ -5,8 +5,9 @@ import itertools
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,17 +16,19 @@ from tests.ports import LOOPBACK, free_ports
 import primacy
 import primacy.driver as db
 from primacy.clock import SystemClock
-from primacy.engines.sqlite.control import RoleNow
+from primacy.engines.sqlite.control import RoleNow, Writes
+from primacy.engines.sqlite.server import recovery
 from primacy.engines.sqlite.server.process import SqliteServer
+from primacy.engines.sqlite.server.recovery import Replay
 from primacy.engines.sqlite.server.spec import PullSpec, Spec
-from primacy.errors import Conflict, Rejected
+from primacy.errors import Conflict, PrimacyError, Rejected
 from primacy.model import Address, Epoch, Incarnation, Member, NodeId
 from primacy.replication.log.log import Log
-from primacy.replication.log.record import VERSION
+from primacy.replication.log.record import VERSION, Point
 from primacy.replication.pull.acks import Requirement
 from primacy.replication.pull.receiver import Following
 from primacy.replication.pull.receiving import ReceiverState
-from primacy.telemetry import ignore
+from primacy.telemetry import Event, ignore
 
 pytestmark = pytest.mark.integration
 
@@ -56,7 +59,7 @@ class Trio:
     def url_of(self, name: str) -> str:
         return f"primacy://{LOOPBACK}:{self.servers[name].spec.port}/db"
 
-    async def follow(self, name: str, upstream: str, epoch: int) -> None:
+    async def follow(self, name: str, upstream: str, epoch: int, *, apply_until: int = 0) -> None:
         source = self.servers[upstream].spec
         assert source.pull is not None
         following = Following(
@@ -73,6 +76,7 @@ class Trio:
             Address(LOOPBACK, source.pull.port),
             leader=f"{LOOPBACK}:{source.port}",
             acknowledge=True,
+            apply_until=apply_until,
         )
 
     async def enthrone(self, name: str, epoch: int, *, acks: int, others: str) -> None:
@@ -338,6 +342,130 @@ def test_roles_are_one_at_a_time_and_epochs_only_grow(tmp_path: Path) -> None:
                 await nodes.servers["a"].roles.reign(Epoch(2))
 
     asyncio.run(work())
+
+
+def hold_replays(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Each piece that a replay applies waits for this."""
+    may_go_on, step = threading.Event(), Replay.step
+
+    def held(replay: Replay) -> Point:
+        assert may_go_on.wait(WAIT_S)
+        return step(replay)
+
+    monkeypatch.setattr(Replay, "step", held)
+    return may_go_on
+
+
+async def leave_a_tail(nodes: Trio) -> None:
+    """On b: durable in its log and not in its database."""
+    await nodes.enthrone("a", 1, acks=1, others="b")
+    await nodes.follow("b", "a", 1, apply_until=1)
+    writer = await primacy.connect_async(nodes.url_of("a"), isolation_level=None)
+    await writer.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+    await writer.execute("INSERT INTO t VALUES (1)")
+    await writer.close()
+    await nodes.servers["a"].roles.abdicate("a failover")
+    end = await nodes.servers["b"].roles.rest()
+    assert end.index == 3
+
+
+def test_a_reign_that_nobody_waits_for_any_more_has_its_end_and_no_second_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            await leave_a_tail(nodes)
+            may_go_on, roles = hold_replays(monkeypatch), nodes.servers["b"].roles
+            asking = asyncio.create_task(roles.reign(Epoch(2)))
+            await until(lambda: roles.under_way == "reign")
+            asking.cancel()
+            await asyncio.wait([asking])
+            with pytest.raises(Conflict, match="in the middle of something: reign"):
+                await nodes.follow("b", "a", 2)
+            with pytest.raises(Conflict, match="in the middle of something: reign"):
+                await roles.reign(Epoch(2))
+            may_go_on.set()
+            await until(lambda: roles.now is RoleNow.REIGNING and not roles.under_way)
+            assert await roles.reign(Epoch(2)) == 4
+            assert await count(nodes.url_of("b"), "") == 1
+
+    asyncio.run(work())
+
+
+def test_whoever_is_to_rest_gives_a_replay_up_and_its_caller_hears_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            await leave_a_tail(nodes)
+            may_go_on, roles = hold_replays(monkeypatch), nodes.servers["b"].roles
+            monkeypatch.setattr(recovery, "READ_BYTES", 1)
+            async with asyncio.TaskGroup() as tasks:
+                draining = tasks.create_task(told(roles.drain(within_s=WAIT_S)))
+                await until(lambda: roles.under_way == "drain")
+                resting = tasks.create_task(roles.rest())
+                await asyncio.sleep(0)
+                may_go_on.set()
+            assert "was given up at 1/2" in str(draining.result())
+            assert resting.result().index == 3
+            assert roles.now is RoleNow.RESTING
+            assert "was applied to 1/2" in str(await told(roles.drain(within_s=0)))
+            assert (await roles.drain(within_s=WAIT_S)).index == 3
+
+    asyncio.run(work())
+
+
+async def told(work: Awaitable[object]) -> PrimacyError | None:
+    try:
+        await work
+    except PrimacyError as error:
+        return error
+    return None
+
+
+def test_a_reign_that_ended_by_itself_is_ended_once(tmp_path: Path) -> None:
+    async def work() -> None:
+        heard: list[Event] = []
+        spec = Spec(cluster="shop", node="a", directory=str(tmp_path), port=free_ports(1)[0])
+        async with SqliteServer(spec, clock=SystemClock(), events=heard.append) as server:
+            roles = server.roles
+            await roles.reign(Epoch(1))
+            roles.require(Requirement(acks=0))
+            roles.open_doors()
+            reigning = roles.lead()
+            outside = reigning.pipeline.committer.outside
+            reigning.pipeline.committer.outside = replace(outside, permits=lambda _epoch: False)
+            writer = await primacy.connect_async(
+                f"primacy://{LOOPBACK}:{spec.port}/db", isolation_level=None, connect_timeout_s=0.5
+            )
+            with pytest.raises(db.Error):
+                await writer.execute("CREATE TABLE t (n)")
+            await writer.close()
+            await until(lambda: reigning.why)
+            assert (reigning.writes, roles.now) == (Writes.IN_DOUBT, RoleNow.REIGNING)
+            for refused in (roles.open_doors, reigning.marker, reigning.beat):
+                with pytest.raises(Conflict, match="the reign of epoch 1 has ended: records up to"):
+                    await asyncio.ensure_future(as_awaitable(refused))
+            with pytest.raises(Conflict, match="its writes are in doubt"):
+                await roles.demote(2)
+            reader = await primacy.connect_async(
+                f"primacy://{LOOPBACK}:{spec.port}/db?target=any", isolation_level=None
+            )
+            await roles.abdicate("the agent says so")
+            assert await (await reader.execute("SELECT 7")).fetchone() == (7,)
+            await reader.close()
+            closed = [each for each in heard if each.name == "sql-doors-closed"]
+            assert len(closed) == 1
+            with pytest.raises(Conflict, match="has given epoch 1 up"):
+                await roles.reign(Epoch(1))
+
+    asyncio.run(work())
+
+
+async def as_awaitable(call: Callable[[], object]) -> None:
+    result = call()
+    if isinstance(result, Awaitable):
+        await result
 
 
 def test_a_start_that_fails_leaves_no_writer_behind(tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ class Roles:
         self._node = NodeId(spec.node)
         self._known_epoch = log.end.epoch
         """Followed or reigned: what is below it is over."""
+        self._ended_epoch = Epoch(0)
+        """Reigned, and given up."""
         self._task: asyncio.Task[Any] | None = None
         self._is_stopping = False
         self._must_give_up = False
@@ -109,6 +111,11 @@ class Roles:
     async def _reign(self, epoch: Epoch) -> int:
         self._check(RoleNow.RESTING)
         self._check_epoch(epoch)
+        if epoch <= self._ended_epoch:
+            raise Conflict(
+                f"{self._node} has given epoch {self._ended_epoch} up: it is not begun again",
+                hint="A new epoch opens, never an old one.",
+            )
         owner = self.log.node_of(epoch)
         if owner not in (None, self._node):
             raise Conflict(
@@ -188,6 +195,7 @@ class Roles:
         if reigning is not None:
             reigning.end(why)
             await reigning.join()
+            self._ended_epoch = reigning.epoch
             self.reigning = None
 
     def report(self, member: Member, epoch: Epoch, report: Report) -> None:
