@@ -5,6 +5,7 @@ import stat
 import threading
 from pathlib import Path
 
+import apsw
 import pytest
 from tests.integration.sqlite.controls import Controlled, Line, nodes, until
 
@@ -17,6 +18,7 @@ from primacy.engines.sqlite.control import (
     Copied,
     Cut,
     Demote,
+    Done,
     Doors,
     Drain,
     Exclude,
@@ -371,6 +373,58 @@ def break_disk(node: Controlled) -> None:
     process = node._process  # noqa: SLF001 - whose limits are set from outside.
     assert process is not None
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1, 1))
+
+
+def test_a_copy_that_does_not_fit_says_so_in_every_role(tmp_path: Path) -> None:
+    with nodes(tmp_path, "ab") as (a, b):
+        a.lead(1, b, acks=1)
+        a.execute(CREATE)
+        until(lambda: b.shown().applied.index == 2)
+        b.follow(a, 1, apply_until=2)
+        damage(b)
+        assert insert(a, 1) is None
+        until(lambda: b.shown().durable.index == 3)
+        b.do(Rest())
+        assert b.shown().trouble == ""
+        for request in (Drain(), Reign(epoch=Epoch(2)), Drain()):
+            with pytest.raises(Rejected, match="t"):
+                b.do(request)
+            shown = b.shown()
+            assert (shown.role, shown.must_clone) == (RoleNow.RESTING, True)
+            assert shown.trouble
+        with pytest.raises(Conflict, match="it applies nothing more"):
+            b.follow(a, 1)
+        b.do(Cut(after=2))
+        assert not b.shown().must_clone
+
+
+def damage(node: Controlled) -> None:
+    """Behind everybody's back: the row that the primary is about to insert is there already."""
+    connection = apsw.Connection(str(node.folder / "data" / "db.sqlite"))
+    connection.execute("INSERT INTO t VALUES (1)")
+    connection.close()
+
+
+def test_an_observation_is_answered_while_the_role_changes(tmp_path: Path) -> None:
+    with nodes(tmp_path, "ab") as (a, b):
+        a.lead(1, b, acks=1)
+        a.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, text)")
+        b.follow(a, 1, apply_until=2)
+        for first in range(0, 100_000, 20_000):
+            a.execute(
+                "WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i WHERE n < 20000)"
+                f" INSERT INTO t SELECT {first} + n, 'x' FROM i"
+            )
+        until(lambda: b.shown().durable == a.shown().durable)
+        b.do(Rest())
+        reigning = Background(b, Reign(epoch=Epoch(2)))
+        seen = [b.shown()]
+        while seen[-1].role is not RoleNow.REIGNING:
+            seen.append(b.shown())
+        assert "reign" in {each.under_way for each in seen[:-1]}
+        assert isinstance(reigning.answer(), Done)
+        applied = [each.applied.index for each in seen]
+        assert applied == sorted(applied)
 
 
 def test_errors_of_the_tree_come_back_as_they_were(tmp_path: Path) -> None:

@@ -347,7 +347,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True, tag="shown"):
     trouble: str = ""
     """Why nothing more is applied, or received into the log. Empty: all is well."""
     must_clone: bool = False
-    """The trouble is that this copy does not fit the log: it is of no use any more."""
+    """The trouble is that this copy does not fit the log: it is of no use any more. Shown in every
+    role, also after a `Drain` or `Reign` that failed by it, until a `Cut` or `Rewind`."""
     log_failure: str = ""
     """A write or sync failed: nobody knows what the disk holds until the log is opened again."""
     heartbeat: int = 0

@@ -5,7 +5,7 @@ from typing import get_args
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from primacy.engines.sqlite import control
@@ -46,6 +46,9 @@ NUMBERS = st.integers(0, 2**63 - 1)
 REQUESTS = st.one_of(*map(st.from_type, get_args(Request)))
 REPLIES = st.one_of(*map(st.from_type, get_args(Reply)))
 
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A machine that does much else makes them slowly."""
+
 
 def payload_of(frame: bytes) -> bytes:
     (payload,) = FrameDecoder().feed(frame)
@@ -65,6 +68,7 @@ def same(first: object, second: object) -> bool:
     return type(first) is type(second) and repr(first) == repr(second)
 
 
+@PATIENT
 @given(NUMBERS, REQUESTS.filter(is_whole))
 def test_what_an_agent_asks_arrives_as_it_was(number: int, request: Request) -> None:
     got_number, got = request_in(payload_of(request_frame(number, request)))
@@ -72,6 +76,7 @@ def test_what_an_agent_asks_arrives_as_it_was(number: int, request: Request) -> 
     assert same(got, request)
 
 
+@PATIENT
 @given(NUMBERS, REPLIES.filter(is_whole))
 def test_what_a_server_answers_arrives_as_it_was(number: int, reply: Reply) -> None:
     got_number, got = reply_in(payload_of(reply_frame(number, reply)))

@@ -63,6 +63,8 @@ class Roles:
         self.replica: Replica | None = None
         self.pull_door: PullDoor | None = None
         """Where replicas attach. None: this node serves its log to nobody."""
+        self.unfit = ""
+        """Why this copy is of no use: it does not fit its log. Until it was cut or rewound."""
         self.under_way = ""
         """The change that has not come to its end; empty: none."""
         self.log = log
@@ -89,6 +91,16 @@ class Roles:
         if self.reigning is not None:
             return RoleNow.REIGNING
         return RoleNow.FOLLOWING if self.replica is not None else RoleNow.RESTING
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing more is applied; empty: all is well."""
+        return self.unfit or (self.replica.trouble if self.replica is not None else "")
+
+    @property
+    def must_clone(self) -> bool:
+        """The trouble is that this copy does not fit its log; any other ends by itself."""
+        return bool(self.unfit) or (self.replica is not None and self.replica.must_clone)
 
     @property
     def pipeline(self) -> Pipeline | None:
@@ -232,6 +244,8 @@ class Roles:
     ) -> None:
         if self.reigning is not None:
             raise self._is_not(RoleNow.RESTING)
+        if self.unfit:
+            raise Conflict(f"it applies nothing more: {self.unfit}", hint="Clone this node.")
         self._check_epoch(following.epoch)
         self._known_epoch = following.epoch
         self._state.leader = leader
@@ -257,6 +271,8 @@ class Roles:
         if self.reigning is not None:
             raise self._is_not(RoleNow.RESTING)
         replica, self.replica = self.replica, None
+        if replica is not None and replica.must_clone:
+            self.unfit = replica.trouble
         try:
             return await replica.stop() if replica is not None else self.log.durable
         finally:
@@ -287,6 +303,7 @@ class Roles:
         if self.pull_door is not None:
             self.pull_door.withdraw()
         await asyncio.to_thread(self.log.cut, after)
+        self.unfit = ""
         return self.log.end
 
     async def rewind(self, to: int) -> Point:
@@ -307,6 +324,7 @@ class Roles:
             raise Conflict(
                 f"it cannot be rewound to {to}: {error.what}", hint=error.hint
             ) from error
+        self.unfit = ""
         if before.index > to:
             self._state.on_applied(end)
         return end
@@ -333,6 +351,9 @@ class Roles:
                     )
                 state.on_applied(await asyncio.to_thread(replay.step))
                 state.on_heartbeat(replay.heartbeat)
+        except Rejected as error:
+            self.unfit = error.what
+            raise
         finally:
             replay.close()
         records = replay.applied.index - start.index

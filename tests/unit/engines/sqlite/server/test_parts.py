@@ -20,12 +20,13 @@ from primacy.engines.sqlite.protocol import (
 )
 from primacy.engines.sqlite.server.failures import failure_of
 from primacy.engines.sqlite.server.jobs import Answer, Inbox, Job, Left, Own
+from primacy.engines.sqlite.server.obeying import address_in
 from primacy.engines.sqlite.server.proxy import SIGNATURE, header_in
 from primacy.engines.sqlite.server.running import pages_of
 from primacy.engines.sqlite.server.spec import Spec, read_spec
 from primacy.engines.sqlite.server.state import ServerState
 from primacy.errors import Conflict, Corrupt, OutcomeUnknown, Rejected, Unavailable
-from primacy.model import Epoch, NodeId
+from primacy.model import Address, Epoch, NodeId
 from primacy.replication.gtid import Gtid
 from primacy.replication.log.record import Point
 
@@ -72,6 +73,24 @@ def test_a_wrong_specification_is_refused_in_words(
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Rejected, match="cannot be read"):
         read_spec(tmp_path / "none.json")
+
+
+# ---- the addresses of an agent ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("10.0.0.1:7105", Address("10.0.0.1", 7105)), ("[::1]:80", Address("::1", 80))],
+)
+def test_an_address_is_read_as_it_is_shown(text: str, address: Address) -> None:
+    assert address_in(text) == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize("text", ["", "host", ":80", "host:", "host:x", "host:0", "host:65536"])
+def test_what_is_no_address_is_refused_in_words(text: str) -> None:
+    with pytest.raises(Rejected, match="is not HOST:PORT"):
+        address_in(text)
 
 
 # ---- the queue --------------------------------------------------------------------------------
