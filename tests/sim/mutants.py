@@ -56,6 +56,7 @@ SQLITE: dict[str, Assembly] = {
     "tail-committed-at-start": with_parts(engine=sqlite.CommitsItsTail),
     "cut-without-the-note": with_parts(engine=sqlite.CutsUnnoted),
     "cut-once-more": with_parts(engine=sqlite.CutsAgain),
+    "unfit-and-forgotten": with_parts(engine=sqlite.ForgetsItIsUnfit),
     "answer-before-its-disk": with_parts(engine=sqlite.AnswersBeforeItsDisk),
     "excluded-counts": with_parts(engine=sqlite.CountsTheExcluded),
     "session-outlives-epoch": with_parts(engine=sqlite.OutlivesItsEpoch),

@@ -35,6 +35,24 @@ class CutsAgain(SqliteModel):
         self.found = found
 
 
+class ForgetsItIsUnfit(SqliteModel):
+    """That the tail cannot be applied is known while it is tried, and to nobody afterwards."""
+
+    async def drain(self) -> None:
+        try:
+            await super().drain()
+        finally:
+            self.data.unfit = None
+
+    async def _prepare_seal(self) -> None:
+        await super()._prepare_seal()
+        self.data.unfit = None
+
+    async def start(self, *, as_primary: bool) -> None:
+        self.data.unfit = None
+        await super().start(as_primary=as_primary)
+
+
 class CommitsUnsynced(Pipeline):
     """A group that was acknowledged is committed and answered; the own disk may take longer."""
 

@@ -125,8 +125,7 @@ def _stuck(view: View, policy: Policy, record: DurabilityRecord) -> str:
     holders = [
         each.node
         for each in record.members
-        if acknowledges(view, record, each)
-        and view.store.nodes[each.node].received >= view.engine.received
+        if acknowledges(view, record, each) and _has_all(view, each.node)
     ]
     if record.acks == 0 or len(holders) < record.acks:
         return ""
@@ -134,6 +133,13 @@ def _stuck(view: View, policy: Policy, record: DurabilityRecord) -> str:
         f"commits have waited for {view.blocked_for_s:.1f} s although {', '.join(holders)} hold(s)"
         " everything: the acknowledgement was lost and will not come"
     )
+
+
+def _has_all(view: View, member: NodeId) -> bool:
+    """As far as an acknowledgement says: one that is still to apply it owes none yet."""
+    status = view.store.nodes[member]
+    reached = status.applied if view.engine.sending.counts_applied else status.received
+    return reached >= view.engine.received
 
 
 def _full(view: View, record: DurabilityRecord) -> str:

@@ -64,6 +64,8 @@ class Sending:
 
     acks: int = 0
     """How many acknowledgements a commit waits for, in effect now."""
+    counts_applied: bool = False
+    """A replica acknowledges what it has applied, not what it has received."""
     receivers: frozenset[NodeId] = frozenset()
     """Nodes that are attached now, one whose connection is just being ended included."""
     connections: Mapping[NodeId, int] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from primacy.sim.engine_log import Files, Record
 class SqliteFiles(Files):
     """A data directory."""
 
-    __slots__ = ("applied_max", "first", "is_torn", "published")
+    __slots__ = ("applied_max", "first", "is_torn", "published", "unfit")
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,6 +29,9 @@ class SqliteFiles(Files):
         self.is_torn = False
         self.published = ORIGIN
         """How far this node has said that it goes: never undercut, but by what is cut."""
+        self.unfit: str | None = None
+        """Why the database cannot take what comes next of the log: noted, so that no restart
+        forgets it. Only a copy or a rewind ends that."""
 
     @property
     def last(self) -> Record | None:
@@ -68,6 +71,7 @@ class SqliteFiles(Files):
         super().cut_from(first)
         self.applied_max = min(self.applied_max, first - 1)
         self.published = min(self.published, self.position(self.synced))
+        self.unfit = None
 
     def backed_up(self) -> int:
         return min(self.synced, self.applied)

@@ -14,9 +14,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-from primacy.engines.api import Branch, Capabilities, Diverged, Observation, ServerState
+from primacy.engines.api import (
+    Branch,
+    Capabilities,
+    Diverged,
+    Observation,
+    Replication,
+    ServerState,
+)
 from primacy.errors import Conflict, Unavailable
 from primacy.model import Epoch, NodeId
+from primacy.replication.pull.acks import AckOn
 from primacy.sim.engine_log import Commit, Kind
 from primacy.sim.engine_model import NOTE_S, POLL_S, ModelEngine
 from primacy.sim.sqlite_files import SqliteFiles
@@ -72,7 +80,6 @@ class SqliteModel(ModelEngine):
             pipeline, self.pipeline = self.pipeline, None
             if pipeline is not None:
                 pipeline.break_off()
-            self.pull.trouble = None
             self.is_in_doubt = False
         super().crash()
 
@@ -119,7 +126,8 @@ class SqliteModel(ModelEngine):
         seen, files = super().observation(), self.data
         if seen.state is ServerState.ABSENT:
             return seen
-        seen = replace(seen, is_disk_full=self.disk.is_full, is_torn=files.is_torn)
+        sending = replace(seen.sending, counts_applied=self.ack_on is AckOn.APPLIED)
+        seen = replace(seen, sending=sending, is_disk_full=self.disk.is_full, is_torn=files.is_torn)
         if seen.state is ServerState.RUNNING:
             return seen
         return Observation(
@@ -132,6 +140,7 @@ class SqliteModel(ModelEngine):
             is_torn=files.is_torn,
             is_disk_full=seen.is_disk_full,
             has_old_data=files.has_old_data,
+            replication=Replication(error=files.unfit),
         )
 
     def _hangs(self) -> bool:
@@ -147,10 +156,15 @@ class SqliteModel(ModelEngine):
 
     def schedule_apply(self) -> None:
         if self.pull.may_apply and self.data.is_applier_broken:
-            self.world.trace.sometimes("applier gave up")
-            self.pull.give_up("a row is not as the record says")
+            self.give_up()
+            self.receiver.stop()
             return
         super().schedule_apply()
+
+    def give_up(self) -> None:
+        """What comes next cannot be applied here: this node acknowledges nothing more."""
+        self.world.trace.sometimes("applier gave up")
+        self.data.unfit = "a row is not as the record says"
 
     def _applicable(self) -> int:
         return super()._applicable() if self.pull.may_apply else self.files.applied
@@ -234,6 +248,7 @@ class SqliteModel(ModelEngine):
         """What a server that leads has in flight must not move on. One that is down stays down."""
         if self.process.is_up and (self.pipeline is not None or self.is_in_doubt):
             await self.kill()
+        self.receiver.stop()
 
     async def seal(self, epoch: Epoch) -> Observation:
         if self.data.is_torn:
@@ -246,8 +261,8 @@ class SqliteModel(ModelEngine):
         return replace(seen, received=end, applied=files.position(files.applied))
 
     async def follow(self, primary: NodeId, epoch: Epoch, *, acknowledge: bool) -> None:
-        if self.pipeline is not None or self.data.is_torn:
-            raise Conflict(f"{self.node} reigns, or is torn", hint="Demote or clone it.")
+        if self.pipeline is not None or self.data.is_torn or self.pull.trouble:
+            raise Conflict(f"{self.node} reigns, or is of no use", hint="Demote or clone it.")
         await super().follow(primary, epoch, acknowledge=acknowledge)
 
     async def _before_following(self) -> None:
@@ -263,7 +278,7 @@ class SqliteModel(ModelEngine):
         while files.applied < files.synced:
             reached = min(super()._applicable(), files.applied + REPLAYED_AT_ONCE)
             if reached <= files.applied:
-                self.pull.trouble = "a row is not as the record says"
+                self.give_up()
                 raise Unavailable("the tail cannot be applied", hint="Clone this node anew.")
             await self._pass(REPLAY_S * self.slowness)
             self._require_running()

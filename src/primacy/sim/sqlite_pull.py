@@ -184,8 +184,6 @@ class PullReceiver(Receiver):
     def __init__(self, engine: "ModelServer") -> None:
         super().__init__(engine)
         self.confirmed = Epoch(0)
-        self.trouble: str | None = None
-        """Why nothing more is applied."""
         self._is_parted = False
 
     def observed(self) -> Replication:
@@ -198,6 +196,11 @@ class PullReceiver(Receiver):
             error=self.error or self.trouble,
             is_diverged=self._is_parted,
         )
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing more is applied."""
+        return cast("SqliteFiles", self._engine.files).unfit
 
     @property
     def may_apply(self) -> bool:
@@ -216,11 +219,6 @@ class PullReceiver(Receiver):
         super().forget()
         self.confirmed = Epoch(0)
         self._is_parted = False
-
-    def give_up(self, why: str) -> None:
-        """What comes next cannot be applied here: this node acknowledges nothing more."""
-        self.trouble = why
-        self.stop()
 
     # ---- a session
 

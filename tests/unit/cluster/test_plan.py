@@ -177,6 +177,32 @@ SITUATIONS: dict[str, tuple[View, type[do.Action] | None]] = {
         ),
         do.GiveUp,
     ),
+    "commits that wait until a member has applied what it holds: wait": (
+        primary(
+            blocked_for_s=5.0,
+            engine=seen(
+                A,
+                is_read_only=False,
+                received=AHEAD,
+                sending=Sending(acks=1, waiting_commits=2, counts_applied=True),
+            ),
+            store=store(primary=record(), nodes={B: status(B, received=AHEAD), C: status(C)}),
+        ),
+        None,
+    ),
+    "and the same where receiving is enough: give up": (
+        primary(
+            blocked_for_s=5.0,
+            engine=seen(
+                A,
+                is_read_only=False,
+                received=AHEAD,
+                sending=Sending(acks=1, waiting_commits=2),
+            ),
+            store=store(primary=record(), nodes={B: status(B, received=AHEAD), C: status(C)}),
+        ),
+        do.GiveUp,
+    ),
     "commits that wait for a member that lacks them: wait": (
         primary(
             blocked_for_s=5.0,

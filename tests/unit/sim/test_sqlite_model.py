@@ -5,6 +5,7 @@ from typing import Any, cast  # The witness of the tests is the few calls that t
 import pytest
 
 from primacy.engines.api import Diverged
+from primacy.errors import Unavailable
 from primacy.model import Epoch, Incarnation, NodeId, Position
 from primacy.replication.pull.acks import AckOn
 from primacy.sim.disk import Disk, DiskRates
@@ -160,6 +161,21 @@ def test_a_tail_that_parts_is_found_at_connect_and_stays_as_it_was(pair: Pair) -
     shown = pair.b.receiver.observed()
     assert (shown.is_diverged, shown.acknowledges) == (True, False)
     assert (len(pair.b.data.log), pair.b.data.applied) == (2, 1)
+
+
+def test_a_tail_that_cannot_be_applied_is_an_error_whatever_becomes_of_the_server(
+    pair: Pair,
+) -> None:
+    pair.holds(pair.a, rows(E1, 1, 2, 3), applied=1)
+    pair.a.data.broken_at = 2
+    with pytest.raises(Unavailable, match="tail"):
+        pair.does(pair.a.drain())
+    pair.does(pair.a.seal(E2))
+    for _ in range(2):
+        seen = pair.a.observation()
+        assert seen.replication.error is not None
+        assert seen.applied < seen.received
+        pair.a.crash()
 
 
 def test_a_log_that_reaches_back_too_little_serves_nobody_who_lacks_more(pair: Pair) -> None:
