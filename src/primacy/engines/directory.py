@@ -8,7 +8,6 @@ Promises  A data directory without our mark, or with that of another node, clust
 Does not  Sync what is inside `incoming`: whoever filled it has.
 """
 
-import os
 import secrets
 import shutil
 from pathlib import Path
@@ -20,7 +19,7 @@ from primacy.engines.api import ServerState
 from primacy.engines.layout import Layout
 from primacy.errors import Conflict, Rejected
 from primacy.model import Incarnation
-from primacy.runtime.files import replace_file, sync_directory
+from primacy.runtime.files import free_bytes, replace_file, sync_directory
 
 MARK_NAME = "primacy.json"
 MARK_MODE = 0o644
@@ -82,7 +81,7 @@ class DataDirectory(Generic[M]):
         """From a disk with almost no space until it has some again, for whom the server runs as."""
         places = [each for each in (self._layout.root, self._layout.data) if each.exists()]
         needed_bytes = full_bytes + (FREE_AGAIN_BYTES if self._is_full else 0)
-        self._is_full = any(_free_bytes(each) < needed_bytes for each in places)
+        self._is_full = any(free_bytes(each) < needed_bytes for each in places)
         return self._is_full
 
     def mark(self) -> M | None:
@@ -161,8 +160,3 @@ class DataDirectory(Generic[M]):
 
     def _write_mark(self, folder: Path, mark: M) -> None:
         replace_file(folder / MARK_NAME, [msgspec.json.encode(mark)], mode=MARK_MODE)
-
-
-def _free_bytes(place: Path) -> int:
-    stat = os.statvfs(place)
-    return stat.f_bavail * stat.f_frsize

@@ -12,8 +12,9 @@ from tests.integration.sqlite.trio import NODES, A, B, C, Trio, run
 from tests.unit.engines.sqlite.storage.pair import contents_of
 
 from primacy.engines.api import Diverged, Progress, ServerState
+from primacy.engines.notes import NOTE_NAME
 from primacy.errors import Conflict
-from primacy.model import Epoch, NodeId
+from primacy.model import ORIGIN, Epoch, NodeId
 from primacy.replication.log import inspecting
 
 pytestmark = pytest.mark.integration
@@ -177,9 +178,16 @@ async def copy(trio: Trio, donor: NodeId) -> None:
     """As the brain does it: a new life of the node, its old data aside until it is well."""
     engine = trio[A].engine
     before = (await engine.observe()).incarnation
+    note = trio[A].settings.layout.notes / NOTE_NAME
+    noted = note.read_bytes()
     steps: list[Progress] = []
     await engine.clone(donor, steps.append)
     seen = await engine.observe()
+    note.write_bytes(noted)  # As where the agent dies before it has noted the new life.
+    trio[A].restart_agent()
+    engine = trio[A].engine
+    await engine.attach()
+    assert (await engine.observe()).received == seen.received > ORIGIN
     assert seen.state is ServerState.STOPPED
     assert seen.incarnation not in (None, before)
     assert (seen.is_torn, seen.has_old_data) == (False, True)

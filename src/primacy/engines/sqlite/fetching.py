@@ -41,7 +41,7 @@ from primacy.model import NodeId
 from primacy.replication.gtid import GtidSet
 from primacy.replication.log.log import Log, LogLimits
 from primacy.replication.log.record import Point
-from primacy.runtime.files import DiskFull, is_full, replace_file
+from primacy.runtime.files import DiskFull, free_bytes, is_full, replace_file
 from primacy.telemetry import Event, Sink, Value, ignore
 
 RESUME_S = 60.0
@@ -279,14 +279,12 @@ def _note_in(incoming: Path) -> Note | None:
 
 
 def _check_space(folder: Path, needed_bytes: int) -> None:
-    found = os.statvfs(folder)
-    if found.f_bavail * found.f_frsize < needed_bytes + RESERVE_BYTES:
+    if free_bytes(folder) < needed_bytes + RESERVE_BYTES:
         raise _no_space(folder)
 
 
 def _no_space(folder: Path) -> DiskFull:
-    found = os.statvfs(folder)
     return DiskFull(
-        f"no space in {folder} for the copy: {found.f_bavail * found.f_frsize >> 20} MiB are free",
+        f"no space in {folder} for the copy: {free_bytes(folder) >> 20} MiB are free",
         hint="Make space on this node's disk: the old data are kept until the copy stands.",
     )

@@ -26,7 +26,7 @@ from primacy.engines.sqlite.storage.connection import (
 from primacy.errors import Unavailable
 from primacy.replication.log.log import Log
 from primacy.replication.log.record import Point
-from primacy.runtime.files import DiskFull, is_full, sync_directory
+from primacy.runtime.files import DiskFull, free_bytes, is_full, sync_directory
 
 STEP_BYTES = 1 << 20
 """Copied at a time. Between two steps a copy can be given up, and is held back."""
@@ -83,10 +83,11 @@ def _discarding(log: Log, into: Path) -> Iterator[None]:
         discard(into)
         log.release(into.name)
         if isinstance(error, apsw.FullError) or (isinstance(error, OSError) and is_full(error)):
-            raise _no_space(into, "the rest of the copy", 0) from error
-        if isinstance(error, apsw.IOError):
+            raise _no_space(into, "the rest of the copy") from error
+        if isinstance(error, apsw.Error | OSError):
             raise Unavailable(
-                f"the copy {into} cannot be written: {error}", hint="Look at the disk."
+                f"the copy {into} cannot be made: {error}",
+                hint="Look at the disk, and at what else uses that folder.",
             ) from error
         raise
 
@@ -108,17 +109,13 @@ def _size_bytes(source: apsw.Connection) -> int:
 
 
 def _check_space(into: Path, size_bytes: int) -> None:
-    found = os.statvfs(into.parent)
-    free_bytes = found.f_bavail * found.f_frsize
-    if free_bytes < size_bytes + RESERVE_BYTES:
-        raise _no_space(
-            into, f"{size_bytes >> 20} MiB and {RESERVE_BYTES >> 20} in reserve", free_bytes
-        )
+    if free_bytes(into.parent) < size_bytes + RESERVE_BYTES:
+        raise _no_space(into, f"{size_bytes >> 20} MiB and {RESERVE_BYTES >> 20} in reserve")
 
 
-def _no_space(into: Path, needed: str, free_bytes: int) -> DiskFull:
+def _no_space(into: Path, needed: str) -> DiskFull:
     return DiskFull(
-        f"no space in {into.parent} for {needed}: {free_bytes >> 20} MiB are free",
+        f"no space in {into.parent} for {needed}: {free_bytes(into.parent) >> 20} MiB are free",
         hint="Make space on the donor's disk, or let another node give the copy.",
     )
 

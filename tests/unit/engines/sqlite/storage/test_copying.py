@@ -94,6 +94,19 @@ def test_what_is_given_up_leaves_nothing(primary: Primary, tmp_path: Path) -> No
     assert primary.log.holds == {}
 
 
+def test_a_copy_whose_file_is_taken_away_is_none(primary: Primary, tmp_path: Path) -> None:
+    into = tmp_path / "one"
+
+    class Taking(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            into.unlink(missing_ok=True)
+            return False
+
+    with pytest.raises(Unavailable, match="cannot be made"):
+        primary.copy(into, stop=Taking())
+    assert primary.log.holds == {}
+
+
 def test_a_disk_without_space_for_it_is_left_alone(
     primary: Primary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
