@@ -24,6 +24,7 @@ import msgspec
 import primacy
 from primacy.cli.assemble import Parts, agent_of, hooks_of, router_of, store_client, store_server
 from primacy.cli.config_keeper import ConfigKeeper
+from primacy.cli.preflight import serves_http
 from primacy.cli.witness import WitnessTasks
 from primacy.clock import Clock, SystemClock
 from primacy.cluster.showing import Window
@@ -142,7 +143,7 @@ async def _node(parts: Parts, life: Life) -> None:
             tasks.create_task(agent.run(), name="agent")
         else:
             tasks.create_task(_witness(parts, life, store), name="witness")
-        if parts.config.api.enabled:
+        if serves_http(parts.config):
             api = tasks.create_task(_api(parts, server, window, counted), name="api")
             life.ends_first(api)
 

@@ -84,15 +84,11 @@ class Kit(Protocol):
 def kit_of(config: Config) -> Kit:
     """`Rejected` where a package is missing."""
     name = config.cluster.engine
-    needed = NEEDS.get(name)
-    if needed is not None and importlib.util.find_spec(needed) is None:
+    module, source = NEEDS[name]
+    if importlib.util.find_spec(module) is None:
         raise Rejected(
-            f"engine {name!r} needs the package {needed}, which is not installed",
-            hint=f"pip install 'primacy[{name}]'",
-        )
-    if name not in KITS:
-        raise Rejected(
-            f"no agent of this version runs engine {name!r}", hint=f"Use {', '.join(KITS)}."
+            f"engine {name!r} needs the package {module}, which is not installed",
+            hint=f"pip install '{source}'",
         )
     return KITS[name]()
 
@@ -103,7 +99,16 @@ def _mariadb() -> Kit:
     return MariaDbKit()
 
 
-KITS: Mapping[str, Callable[[], Kit]] = {"mariadb": _mariadb}
+def _sqlite() -> Kit:
+    from primacy.cli.kits.sqlite import SqliteKit
 
-NEEDS: Mapping[str, str] = {"mariadb": "pymysql"}
-"""Engine -> a module of the extra that has its name."""
+    return SqliteKit()
+
+
+KITS: Mapping[str, Callable[[], Kit]] = {"mariadb": _mariadb, "sqlite": _sqlite}
+
+NEEDS: Mapping[str, tuple[str, str]] = {
+    "mariadb": ("pymysql", "primacy[mariadb]"),
+    "sqlite": ("apsw", "apsw"),
+}
+"""Engine -> a module that it needs, and what to install for it."""

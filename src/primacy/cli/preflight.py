@@ -67,11 +67,11 @@ def _port_problem(key: str, host: str, port: int) -> Iterator[Problem]:
 
 
 def _api_problems(config: Config, node: str) -> Iterator[Problem]:
-    if not config.api.enabled:
+    missing = missing_http_packages()
+    if not config.api.enabled or (missing and not config.api.is_asked_for):
         return
     door = config.api_door(node)
     yield from _port_problem(f"nodes.{node}.api_port", door.host, door.port)
-    missing = [name for name in HTTP_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         rule = f"{', '.join(missing)} not found: pip install 'primacy[http]', or set it to false"
         yield Problem("api.enabled", "true", rule)
@@ -79,6 +79,15 @@ def _api_problems(config: Config, node: str) -> Iterator[Problem]:
         config.api_token()
     except ConfigRejected as error:
         yield from error.problems
+
+
+def missing_http_packages() -> list[str]:
+    return [name for name in HTTP_PACKAGES if importlib.util.find_spec(name) is None]
+
+
+def serves_http(config: Config) -> bool:
+    """Whether an agent here opens its HTTP API: where nobody says, if its packages are there."""
+    return config.api.enabled and (config.api.is_asked_for or not missing_http_packages())
 
 
 def _refusal(host: str, port: int) -> str | None:

@@ -7,7 +7,7 @@ import typer
 
 from primacy.cli.format import complain
 from primacy.cli.options import ConfigOption, JsonOption, NodeOption, loaded
-from primacy.cli.preflight import check_router, check_run
+from primacy.cli.preflight import check_router, check_run, serves_http
 from primacy.config import path_of, warnings
 
 LauncherOption = Annotated[
@@ -32,6 +32,8 @@ def run(
     check_run(found, node)
     for each in warnings(found):
         complain(f"note: {each}")
+    if found.api.enabled and not serves_http(found):
+        complain("note: no HTTP API and no metrics here: pip install 'primacy[http]'.")
     from primacy.cli.agent import run_node
 
     run_node(found, node, path=path_of(config), launcher=launcher, is_json=as_json)

@@ -43,7 +43,7 @@ ROUTER_DOORS = ("rw_port", "ro_port", "peer_router_port")
 SERVER_DOORS = ("pull_port", "database_port")
 """Of a database server, which outlives its agent."""
 
-DEFAULT_ENGINE = "mariadb"
+DEFAULT_ENGINE = "sqlite"
 """What `primacy init` writes where nobody says."""
 
 

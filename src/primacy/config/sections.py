@@ -116,11 +116,17 @@ class Api(Section):
     """The HTTP API of each agent."""
 
     enabled: bool = True
+    """Where the file does not say it: if the packages are installed."""
     listen: Annotated[str, Field(max_length=253, pattern=r"^[^\s/]*$")] = ""
     """The address to listen at, such as 127.0.0.1 or 0.0.0.0. Default: the node's host."""
     token_file: str = ""
     """Who asks for a change must know what stands in it. Default: none is needed on loopback, and
     beyond it no change can be asked for."""
+
+    @property
+    def is_asked_for(self) -> bool:
+        """The file says it, or something of it: then its packages must be there."""
+        return self.enabled and bool(self.model_fields_set)
 
 
 class Hooks(Section):

@@ -11,8 +11,8 @@ import pytest
 from tests.ports import free_ports
 
 from primacy.cli.init import Wish, base_ports, checked, rendered
-from primacy.cli.preflight import check_router, check_run
-from primacy.config import Config, ConfigRejected
+from primacy.cli.preflight import check_router, check_run, serves_http
+from primacy.config import Api, Config, ConfigRejected
 
 NODES = (("a", "127.0.0.1"), ("b", "127.0.0.1"), ("c", "127.0.0.1"))
 
@@ -132,3 +132,18 @@ def test_the_doors_of_its_own_router_are_not_in_the_way(config: Config, tmp_path
 def test_a_directory_that_the_server_may_not_enter_is_named(config: Config, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     assert "may not enter" in mistakes(config, "a")["nodes.a.state_dir"]
+
+
+def test_without_its_packages_an_api_that_nobody_asked_for_is_not_in_the_way(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    assert not serves_http(config)
+    server = config.mariadb.model_copy(update={"server": "no-such-server"})
+    config = config.model_copy(update={"mariadb": server})
+    assert "api.enabled" not in mistakes(config, "a")
+    asked = config.model_copy(update={"api": Api(enabled=True)})
+    assert serves_http(asked)
+    assert "starlette not found: pip install 'primacy[http]'" in mistakes(asked, "a")["api.enabled"]
+    off = config.model_copy(update={"api": Api(enabled=False)})
+    assert "api.enabled" not in mistakes(off, "a")

@@ -75,6 +75,7 @@ def _replication(shown: Shown, notes: Notes) -> Replication:
         is_receiving=upstream.state is Receiving.STREAMING,
         is_applying=shown.role is RoleNow.FOLLOWING and not shown.trouble,
         acknowledges=upstream.acknowledges and _may_be_attached(upstream),
+        lag_bytes=upstream.lag_bytes if upstream.state is Receiving.STREAMING else None,
         error=error,
         is_diverged=upstream.state is Receiving.DIVERGED,
     )

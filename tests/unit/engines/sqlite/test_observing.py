@@ -74,6 +74,14 @@ def test_a_receiver_as_the_brain_is_told(state: Receiving) -> None:
     assert not following(state, acknowledges=False).replication.acknowledges
 
 
+def test_what_is_missing_of_the_upstreams_log_is_known_while_it_is_attached() -> None:
+    for state in Receiving:
+        upstream = Upstream(state=state, node=A, epoch=Epoch(3), acknowledges=True, lag_bytes=4096)
+        seen = observation(msgspec.structs.replace(BASE, upstream=upstream), KNOWN)
+        expected = 4096 if state is Receiving.STREAMING else None
+        assert seen.replication.lag_bytes == expected
+
+
 def test_who_is_turned_away_says_why_and_is_not_broken() -> None:
     seen = following(Receiving.REJECTED, reason="wrong secret")
     assert seen.replication.error is None
