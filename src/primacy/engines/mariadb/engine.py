@@ -7,7 +7,7 @@ Assumes   One agent calls it, one command at a time; `observe`, `beat`, `write_m
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from primacy.clock import Clock
@@ -116,7 +116,8 @@ class MariaDbEngine:
         """What spares reading the whole log once the server is down. Once in an epoch."""
         newest = status.newest_row
         row = None if newest is None else branch_of(newest)
-        self._promises.note(row=row, is_written_on=seen.is_errant)
+        with suppress(OSError):  # A full disk: the next look remembers it.
+            self._promises.note(row=row, is_written_on=seen.is_errant)
 
     # -- life of the server
 

@@ -12,7 +12,7 @@ Assumes   One agent calls it, one command at a time; `observe`, `beat`, `write_m
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 
 from primacy.clock import Clock
@@ -123,7 +123,8 @@ class SqliteEngine:
 
     async def _look(self) -> Observation:
         shown = await self._server.shown()
-        self._promises.note(unfit=unfit(shown, self._promises.notes))
+        with suppress(OSError):  # A full disk: the next look notes it, and shows it until then.
+            self._promises.note(unfit=unfit(shown, self._promises.notes))
         why = stuck(shown, health_s=self._timing.health_s)
         return self._silent(ServerState.HUNG, why) if why else self._observation(shown)
 

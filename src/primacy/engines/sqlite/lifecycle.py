@@ -24,6 +24,8 @@ from primacy.errors import Conflict, Unavailable
 from primacy.model import Epoch
 
 WORDS_BYTES_MAX = 4096
+OUTPUT_BYTES_MAX = 16 << 20
+"""Of what servers have written; at the next start it goes aside, and what was aside goes."""
 PROGRAM = "primacy.engines.sqlite.server"
 SOURCES = str(Path(primacy.__file__).resolve().parent.parent)
 """Where this primacy is: the server is of the same release."""
@@ -116,6 +118,7 @@ class Lifecycle:
         ):
             if not path.exists() or path.read_bytes() != content:
                 replace_durably(path, content)
+        keep_short(self._output)
 
     def _write_pid(self) -> None:
         guarded = self._process.guarded
@@ -136,6 +139,12 @@ class Lifecycle:
         except FileNotFoundError:
             return "it wrote nothing"
         return next((line for line in reversed(lines) if line.strip()), "it wrote nothing")
+
+
+def keep_short(path: Path, *, bytes_max: int = OUTPUT_BYTES_MAX) -> None:
+    """Move a file that has grown beyond that aside, over the one that was there."""
+    if path.exists() and path.stat().st_size > bytes_max:
+        path.replace(path.with_name(f"{path.name}.1"))
 
 
 def spec_of(settings: SqliteSettings) -> Spec:
