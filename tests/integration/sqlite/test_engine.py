@@ -229,6 +229,24 @@ def test_a_copy_that_does_not_fit_its_log_says_so_wherever_it_is_looked_at_until
     run(story())
 
 
+def test_a_database_that_is_damaged_leads_nothing_and_its_log_counts(trio: Trio) -> None:
+    async def story() -> None:
+        async with trio:
+            await trio.up()
+            await trio.caught_up(A, B)
+            held = (await trio[B].engine.observe()).received
+            await trio[B].engine.kill()
+            for name in ("db.sqlite", "db.sqlite-wal"):
+                (trio[B].settings.layout.data / name).write_bytes(b"noise" * 1000)
+            sealed = await trio[B].engine.seal(Epoch(2))
+            assert (sealed.received, sealed.applied) == (held, ORIGIN)
+            assert sealed.replication.error is not None  # So it leads nothing.
+            with pytest.raises(Rejected):
+                await trio[B].engine.start(as_primary=True)
+
+    run(story())
+
+
 def test_an_agent_that_died_behind_a_copy_does_not_take_it_for_blank(trio: Trio) -> None:
     async def story() -> None:
         async with trio, trio[A].engine.serve():

@@ -22,7 +22,6 @@ from primacy.engines.api import (
     Guardian,
     Observation,
     ProgressSink,
-    Replication,
     ServerState,
 )
 from primacy.engines.capabilities import SQLITE
@@ -41,7 +40,13 @@ from primacy.engines.sqlite.fetching import fetch
 from primacy.engines.sqlite.files import applied, cut_unapplied, log_end
 from primacy.engines.sqlite.lifecycle import Lifecycle
 from primacy.engines.sqlite.local import LocalServer
-from primacy.engines.sqlite.observing import Known, observation, stuck, unfit
+from primacy.engines.sqlite.observing import (
+    Known,
+    applied_as_far_as_known,
+    observation,
+    stuck,
+    unfit,
+)
 from primacy.engines.sqlite.rewinder import Rewinder
 from primacy.engines.sqlite.settings import SqliteSettings
 from primacy.engines.watching import Watching
@@ -158,7 +163,8 @@ class SqliteEngine:
         is_cut = await cut_unapplied(self._settings, found)
         if is_cut:
             end = (await log_end(self._settings)).position
-            self._promises.note(published=min(end, self._promises.notes.published))
+            published = min(end, self._promises.notes.published)
+            self._promises.note(published=published, unfit="")  # If it was about what is cut.
         self._tell("parted-tail-cut" if is_cut else "parted-tail-applied", parts_at=found.parts_at)
 
     async def stop(self) -> None:
@@ -377,14 +383,16 @@ class SqliteEngine:
                 f" {notes.led_from}",
                 hint="A part of it is missing. Clone this node.",
             )
-        seen = self._silent(ServerState.STOPPED, "no server process; read from its files")
-        has_applied = (await applied(self._settings)).position
+        try:
+            has_applied = (await applied(self._settings)).position
+        except Rejected as error:  # Its log counts all the same, and it leads nothing.
+            self._promises.note(unfit=error.what)
+            has_applied = ORIGIN
         return replace(
-            seen,
+            self._silent(ServerState.STOPPED, "no server process; read from its files"),
             received=end.position,
-            applied=has_applied,
+            applied=applied_as_far_as_known(self._promises.notes, end.position, has_applied),
             position_text=str(end.position),
-            replication=Replication() if has_applied == end.position else seen.replication,
         )
 
     def _incarnation(self) -> Incarnation | None:

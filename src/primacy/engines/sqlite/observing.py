@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from primacy.engines.api import Observation, Replication, Sending, ServerState
 from primacy.engines.notes import Notes
 from primacy.engines.sqlite.control import Doors, Receiving, RoleNow, Shown, Upstream, Writes
-from primacy.model import Incarnation
+from primacy.model import ORIGIN, Incarnation, Position
 from primacy.replication.pull.acks import AckOn
 
 
@@ -36,10 +36,17 @@ def stuck(shown: Shown, *, health_s: float) -> str:
 
 
 def unfit(shown: Shown, notes: Notes) -> str:
-    """What is to be noted of these data from now on. A server that rests has forgotten it."""
+    """What is to be noted of these data from now on: until whoever follows or leads has applied all
+    that its log holds. A server that rests has only not tried."""
     if shown.must_clone:
         return shown.trouble
-    return "" if shown.applied.index >= shown.durable.index else notes.unfit
+    is_well = shown.role is not RoleNow.RESTING and shown.applied.index >= shown.durable.index
+    return "" if is_well else notes.unfit
+
+
+def applied_as_far_as_known(notes: Notes, received: Position, applied: Position) -> Position:
+    """Of data that are of no use nobody knows what they hold, whatever their position row says."""
+    return ORIGIN if notes.unfit and applied >= received else applied
 
 
 def observation(shown: Shown, known: Known) -> Observation:
@@ -49,7 +56,9 @@ def observation(shown: Shown, known: Known) -> Observation:
         incarnation=known.incarnation,
         is_read_only=shown.doors is Doors.CLOSED,
         received=shown.durable.position,
-        applied=shown.applied.position,
+        applied=applied_as_far_as_known(
+            known.notes, shown.durable.position, shown.applied.position
+        ),
         position_text=shown.position_text,
         sealed_epoch=known.notes.sealed_epoch,
         following_epoch=known.notes.following_epoch,
@@ -94,7 +103,7 @@ def _error(shown: Shown, notes: Notes) -> str | None:
     """Only what a copy, a cut or a rewind heals: the brain acts on it."""
     if shown.must_clone:
         return shown.trouble
-    if notes.unfit and shown.applied.index < shown.durable.index:
+    if notes.unfit:
         return notes.unfit
     upstream = shown.upstream
     if upstream is not None and upstream.state in (Receiving.DIVERGED, Receiving.PURGED):

@@ -15,7 +15,7 @@ from primacy.engines.sqlite.control import (
     Writes,
 )
 from primacy.engines.sqlite.observing import Known, observation, stuck, unfit
-from primacy.model import Epoch, Incarnation, NodeId, Position
+from primacy.model import ORIGIN, Epoch, Incarnation, NodeId, Position
 from primacy.replication.log.record import Point
 
 A, B = NodeId("a"), NodeId("b")
@@ -104,9 +104,18 @@ def test_a_copy_that_does_not_fit_is_remembered_until_it_has_applied_all_that_it
     assert unfit(resting, noted) == "row 7 is missing"
     known = Known(notes=noted, incarnation=None, heartbeat_age_s=0.0, has_old_data=False)
     assert observation(resting, known).replication.error == "row 7 is missing"
-    level = msgspec.structs.replace(resting, applied=resting.durable)
+    level = msgspec.structs.replace(BASE, applied=BASE.durable)
     assert unfit(level, noted) == ""
-    assert observation(level, known).replication.error is None
+
+
+def test_data_that_could_not_be_led_with_hold_nobody_knows_what() -> None:
+    resting = msgspec.structs.replace(BASE, role=RoleNow.RESTING, applied=BASE.durable)
+    noted = Notes(unfit="the database file is damaged")
+    assert unfit(resting, noted) == noted.unfit
+    known = Known(notes=noted, incarnation=None, heartbeat_age_s=0.0, has_old_data=False)
+    seen = observation(resting, known)
+    assert seen.replication.error == noted.unfit
+    assert seen.applied == ORIGIN < seen.received
 
 
 @pytest.mark.parametrize("doors", Doors)
