@@ -4,9 +4,11 @@ import asyncio
 import signal
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.integration.runtime.test_launcher import launcher
 from tests.integration.sqlite.trio import A, B, C, Trio, run
 
 import primacy.driver as db
@@ -432,3 +434,20 @@ def test_no_write_is_begun_before_the_page_is_open_and_past_the_deadline_the_gua
             assert (await log_end(trio[A].settings)).index == row + 1
 
     run(story())
+
+
+def test_a_server_that_the_launcher_started_outlives_its_agent(trio: Trio, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with trio:
+            node = trio[A]
+            node.settings = replace(node.settings, launcher=tmp_path / "launcher.sock")
+            node.restart_agent()
+            await trio.start(A)
+            pid = node.pid
+            node.restart_agent()
+            assert await node.engine.attach()
+            assert (await node.engine.observe()).state is ServerState.RUNNING
+            assert node.pid == pid
+
+    with launcher(tmp_path / "launcher.sock"):
+        run(story())
