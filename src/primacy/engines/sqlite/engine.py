@@ -148,10 +148,11 @@ class SqliteEngine:
         was_alive = self._process.is_alive()
         if not was_alive:
             await self._bind_notes()
-            found, self._found = self._found, None
+            found = self._found
             if found is not None and found.parts_at and not as_primary:
                 await self._cut(found)
         await self._life.start()
+        self._found = None  # Only now: a start that fails is tried again, and cuts again.
         self._watching.heard()
         if not was_alive:
             self._tell("database-started")
