@@ -11,11 +11,14 @@ SOAK_SEEDS ?= 2000
 ROUNDS ?= 10
 SEED ?= 1
 MINUTES ?= 60
+WORKERS ?= 2
 
 BIN := .venv/bin
 SYSTEM := $(if $(filter mariadb,$(ENGINE)),system)
 STAMP := .venv/.installed
 PYTEST := $(BIN)/python -m pytest
+# A file stays with one worker; the long ones stand early in the order and begin early.
+SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -49,10 +52,10 @@ conformance: install  ## one suite per contract, against everything that claims 
 
 integration: install system  ## real sockets, disks, signals and servers
 	@bash scripts/install-system.sh haproxy systemd
-	$(PYTEST) -q tests -m "integration" --durations=10
+	$(PYTEST) -q tests -m "integration" --durations=10 $(SPREAD)
 
 sim: install  ## a budget of simulator seeds (SEEDS=150, SQLITE_SEEDS=50), and the seeds that once found a bug
-	$(PYTEST) -q tests/sim -m "not integration"
+	$(PYTEST) -q tests/sim -m "not integration" $(SPREAD)
 	$(BIN)/primacy sim run --seeds $(SEEDS)
 	$(BIN)/primacy sim run --engine sqlite --seeds $(SQLITE_SEEDS)
 
