@@ -52,7 +52,8 @@ conformance: install  ## one suite per contract, against everything that claims 
 
 integration: install system  ## real sockets, disks, signals and servers
 	@bash scripts/install-system.sh haproxy systemd
-	$(PYTEST) -q tests -m "integration" --durations=10 $(SPREAD)
+	$(PYTEST) -q tests -m "integration and not alone" --durations=10 $(SPREAD)
+	$(PYTEST) -q tests -m "integration and alone"
 
 sim: install  ## a budget of simulator seeds (SEEDS=150, SQLITE_SEEDS=50), and the seeds that once found a bug
 	$(PYTEST) -q tests/sim -m "not integration" $(SPREAD)

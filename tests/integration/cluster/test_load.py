@@ -2,6 +2,7 @@
 
 import shutil
 
+import pytest
 from tests.integration.cluster.conftest import SETTINGS, live_cluster, run
 
 from primacy.coordination.api import TXN_PARTS_MAX, Put, Txn
@@ -11,6 +12,7 @@ VALUE = b"x" * 200
 """With the keys: more than the size of log after which a member writes a snapshot."""
 
 
+@pytest.mark.alone
 def test_a_snapshot_of_100_000_keys_and_a_clone_lose_no_lease() -> None:
     async def story() -> None:
         fast = SETTINGS.replace("lease_ttl_s = 3.0", "lease_ttl_s = 1.0")

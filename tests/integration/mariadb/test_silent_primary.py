@@ -69,12 +69,14 @@ def test_a_thawed_primary_cannot_release_a_commit_by_a_receiver_that_was_cut(tri
                 sealed = await seal(trio[B], trio[C])
             writing = asyncio.create_task(trio[A].app(INSERT, within_s=30))
             seen = await trio[A].until(
-                lambda seen: seen.sending.waiting_commits == 1 and not seen.sending.receivers
+                lambda seen: (
+                    seen.sending.waiting_commits == 1
+                    and not seen.sending.receivers
+                    and seen.received.sequence > sealed[0].received.sequence
+                )
             )
             assert seen.sending.acknowledging_count == 0
-            assert (
-                seen.received.sequence > sealed[0].received.sequence == sealed[1].received.sequence
-            )
+            assert sealed[0].received == sealed[1].received
             assert not writing.done()
             for node in (B, C):
                 assert (await trio[node].engine.observe()).received == sealed[0].received
