@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.integration.replication.nodes import LIMITS, Node, Wire, logs_are_equal, until
 
-from primacy.errors import Conflict
+from primacy.errors import Conflict, Corrupt
 from primacy.model import Epoch, NodeId
 from primacy.replication.log.record import Entry, Kind
 from primacy.replication.pull.messages import Hop, Refusal
@@ -503,5 +503,25 @@ def test_damaged_records_of_a_source_are_not_written(tmp_path: Path) -> None:
             a.door.serve(reign_of(a, 1))
             await until(lambda: b.log.durable == a.log.end)
             assert logs_are_equal(a, b)
+
+    asyncio.run(story())
+
+
+def test_a_record_that_cannot_be_read_is_shown_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(after: int, *, bytes_max: int) -> bytes:
+        raise Corrupt(f"file 1, behind {after}, {bytes_max} bytes asked for", hint="Clone it.")
+
+    async def story() -> None:
+        async with Node("a", tmp_path).running() as a, Node("b", tmp_path).running() as b:
+            a.lead(1)
+            a.write(1, b"payload")
+            monkeypatch.setattr(a.log, "read", damaged)
+            a.door.withdraw()  # What was appended last is not at hand any more.
+            a.door.serve(reign_of(a, 1))
+            await b.follow(a, 1)
+            await until(lambda: a.door.counts.damage.startswith("file 1, behind 0"))
+            assert b.log.end.index == 0
 
     asyncio.run(story())

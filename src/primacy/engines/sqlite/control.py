@@ -351,6 +351,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True, tag="shown"):
     role, also after a `Drain` or `Reign` that failed by it, until a `Cut` or `Rewind`."""
     log_failure: str = ""
     """A write or sync failed: nobody knows what the disk holds until the log is opened again."""
+    log_damage: str = ""
+    """A record could not be read for a replica: in which file, and where. Others may be served."""
     heartbeat: int = 0
     """The number of the newest heartbeat applied since the start; 0: none yet."""
     heartbeat_age_s: float = 0.0

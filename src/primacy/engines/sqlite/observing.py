@@ -115,6 +115,8 @@ def _detail(shown: Shown) -> str:
     upstream = shown.upstream
     if shown.trouble:
         return shown.trouble
+    if shown.log_damage:
+        return f"its log is damaged: {shown.log_damage}"
     if upstream is not None and upstream.state is Receiving.REJECTED:
         return f"{upstream.node} turns this node away: {upstream.reason}"
     return ""

@@ -19,7 +19,7 @@ from typing import Protocol, assert_never
 
 from primacy import telemetry
 from primacy.clock import Clock
-from primacy.errors import Conflict, Corrupt, PrimacyError
+from primacy.errors import Conflict, Corrupt, PrimacyError, Rejected
 from primacy.model import Address, Epoch, Member, NodeId
 from primacy.replication.log.reading import Purged
 from primacy.replication.log.record import Point
@@ -351,7 +351,7 @@ class PullDoor:
         try:
             looked, lacking = await loop.run_in_executor(self._readers, look)
         except (PrimacyError, OSError) as error:
-            self._end(client, f"the log cannot be read: {error}", None)
+            self._unreadable(client, error)
             return
         if not self._is_uncut() or client.link not in self._clients:
             return
@@ -400,7 +400,7 @@ class PullDoor:
             self._step(client, FetchedNothing(error.first))
             return
         except (PrimacyError, OSError) as error:
-            self._end(client, f"the log cannot be read: {error}", None)
+            self._unreadable(client, error)
             return
         if not self._is_uncut() or client.link not in self._clients:
             return
@@ -408,6 +408,11 @@ class PullDoor:
             self._end(client, f"the log does not go on behind {fetch.after}: it was cut", None)
             return
         self._step(client, self._sent(client, frame, Fetched(end, size_bytes)))
+
+    def _unreadable(self, client: _Client, error: PrimacyError | OSError) -> None:
+        if isinstance(error, Rejected):
+            self.counts.damage = error.what
+        self._end(client, f"the log cannot be read: {error}", None)
 
     def _sent(self, client: _Client, frame: bytes, fetched: Fetched) -> Fetched:
         client.link.send(frame)

@@ -49,3 +49,5 @@ class DoorCounts:
     """Of the log, for receivers that were not level with it."""
     refused: int = 0
     ended: int = 0
+    damage: str = ""
+    """What of the log could not be read for a receiver, where it was damaged. It does not heal."""

@@ -96,6 +96,11 @@ def test_a_copy_that_does_not_fit_is_an_error_and_a_wait_for_space_is_none() -> 
     assert (seen.replication.error, seen.detail) == (None, "no space left")
 
 
+def test_damage_of_the_log_that_a_replica_met_is_told() -> None:
+    seen = observation(msgspec.structs.replace(BASE, log_damage="file 1, byte 7"), KNOWN)
+    assert seen.detail == "its log is damaged: file 1, byte 7"
+
+
 def test_a_copy_that_does_not_fit_is_remembered_until_it_has_applied_all_that_it_holds() -> None:
     broken = msgspec.structs.replace(BASE, trouble="row 7 is missing", must_clone=True)
     assert unfit(broken, Notes()) == "row 7 is missing"

@@ -61,6 +61,7 @@ class Showing:
             trouble=roles.trouble,
             must_clone=roles.must_clone,
             log_failure=log.failure,
+            log_damage=door.counts.damage if door is not None else "",
             heartbeat=state.heartbeat,
             heartbeat_age_s=now_s - state.heartbeat_at_s if state.heartbeat else 0.0,
             disk_stuck_s=self._stuck_s(now_s),
