@@ -174,7 +174,7 @@ class Hour:
         account = settle(
             lines, present=present, owners=owners, from_s=from_s, until_s=self._clock.wall_s()
         )
-        late = account.late - account.late_direct
+        late = account.against_promise(answers_by_page=self._database.answers_by_page)
         borne = BARS[self._options.profile] * max(1.0, self._options.minutes / 60.0)
         return {
             "engine": self._options.engine,

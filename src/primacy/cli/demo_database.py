@@ -27,6 +27,9 @@ class DemoDatabase(Protocol):
 
     settings: ClassVar[str]
     """Lines of the configuration for servers that share one small machine."""
+    answers_by_page: ClassVar[bool]
+    """Its server looks at the deadline page before each answer, also where no router stands between
+    it and the client."""
     bears_room: ClassVar[bool]
     """Its agents and servers run where they are taken for root and are not (`demo_disks`)."""
 

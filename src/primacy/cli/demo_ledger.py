@@ -22,6 +22,11 @@ class Account(msgspec.Struct, frozen=True):
     outage_from_s: float
     """When it began, in wall seconds."""
 
+    def against_promise(self, *, answers_by_page: bool) -> int:
+        """How many of the late ones should not be. A client attached directly is promised nothing,
+        unless its server looks at the deadline page before each answer."""
+        return self.late if answers_by_page else self.late - self.late_direct
+
 
 class Owner(msgspec.Struct, frozen=True):
     """A primary record: since when it stood, in wall seconds, and its node."""

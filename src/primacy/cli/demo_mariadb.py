@@ -46,6 +46,7 @@ class MariaDbDemo:
     """See `demo_database.DemoDatabase`."""
 
     settings: ClassVar[str] = "[mariadb]\ninnodb_buffer_pool_mb = 32"
+    answers_by_page: ClassVar[bool] = False
     bears_room: ClassVar[bool] = False  # Of root it becomes a user who does not exist there.
 
     def __init__(self, cluster: LocalCluster) -> None:

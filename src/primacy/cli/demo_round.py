@@ -63,7 +63,7 @@ class Rounds:
             outage_s=round(account.outage_s, 3),
             acknowledged=account.acknowledged - acknowledged_before,
             lost=account.lost,
-            late=account.late - account.late_direct,
+            late=account.against_promise(answers_by_page=stage.database.answers_by_page),
             primary=stage.scene.primary or "",
             healthy=healthy,
             steps={

@@ -49,6 +49,7 @@ class SqliteDemo:
     """See `demo_database.DemoDatabase`."""
 
     settings: ClassVar[str] = f'[sqlite]\nusers_file = "{USERS_FILE}"'
+    answers_by_page: ClassVar[bool] = True
     bears_room: ClassVar[bool] = True
 
     def __init__(self, cluster: LocalCluster) -> None:

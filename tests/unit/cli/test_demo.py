@@ -106,6 +106,8 @@ def test_a_late_write_of_a_direct_client_is_told_apart_and_a_missing_row_is_lost
     direct = line(2, node="a", sent_s=21.0, door="a")
     found = account([line(1, sent_s=16.0), direct], present=[2])
     assert (found.acknowledged, found.lost, found.late, found.late_direct) == (2, 1, 1, 1)
+    promised = [found.against_promise(answers_by_page=by_page) for by_page in (False, True)]
+    assert promised == [0, 1]
 
 
 def test_a_ledger_is_read_once_and_only_whole_lines(tmp_path: Path) -> None:
