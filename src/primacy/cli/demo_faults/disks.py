@@ -29,7 +29,7 @@ async def _fill(stage: Stage, disk: SmallDisk, owner: NodeId) -> None:
     epoch, was_primary = stage.epoch, stage.scene.primary == owner
     try:
         used_bytes = await disk.fill()
-        stage.say("demo", f"{owner}'s disk is full: {used_bytes >> 20} MB")
+        stage.say("demo", f"{owner}'s disk is full: {used_bytes / 2**20:.1f} MB")
         if was_primary:
             await stage.replaced(epoch)
         await stage.pause(HOST_AWAY_S)

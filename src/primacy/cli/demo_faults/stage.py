@@ -19,7 +19,7 @@ CALM_S = 1.0
 CALM_LAG = 100
 """Transactions: half a second's worth of the demo's clients, as positions are told."""
 CALM_WITHIN_S = 20.0
-HOST_AWAY_S = 4.0
+HOST_AWAY_S = 2.0
 """How long a host stays dead after a new primary has opened."""
 IN_A_PAIR_WITHIN_S = 10.0
 """Two faults at once may leave no majority: then each repairs what it broke after this long."""
