@@ -3,7 +3,7 @@
 .NOTPARALLEL:
 
 PYTHON ?= python3
-ENGINE ?= mariadb
+ENGINE ?= sqlite
 ARGS ?=
 SEEDS ?= 150
 SQLITE_SEEDS ?= 50
@@ -87,7 +87,7 @@ soak-sqlite: install  ## 500 kills, a database of 2 GB, 100,000 random statement
 mutants: install  ## plant each known bug and see the simulator find it
 	$(BIN)/python -m tests.sim.mutants $(ARGS)
 
-demo: install $(SYSTEM)  ## three servers, one fault after another (ENGINE=mariadb, ARGS="--fault crash")
+demo: install $(SYSTEM)  ## three servers, one fault after another (ENGINE=sqlite, ARGS="--fault crash")
 	$(BIN)/primacy demo --engine $(ENGINE) $(ARGS)
 
 calm: install $(SYSTEM)  ## MINUTES on busy cores with short stops: failovers that nobody needed (ARGS="--profile fast")

@@ -1,6 +1,6 @@
 """Write outage per fault on real servers: median, p90, worst, and where the time went.
 
-    .venv/bin/python benchmarks/failover.py --rounds 10 [--engine mariadb] [--profile fast] [--json]
+    .venv/bin/python benchmarks/failover.py --rounds 10 [--engine sqlite] [--profile fast] [--json]
 
 Runs `primacy demo` and reads its account. The floor of the same run is what the engine itself
 needed: the seconds of promotion and opening on the winner. The machine's load is printed, since on
@@ -51,7 +51,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--profile", default="default", choices=("default", "fast"))
-    parser.add_argument("--engine", default="mariadb")
+    parser.add_argument("--engine", default="sqlite", choices=("sqlite", "mariadb"))
     parser.add_argument("--fault", default="all")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

@@ -258,7 +258,7 @@ async def measure(options: Options) -> dict[str, object]:
 
 def parsed() -> Options:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--engine", default="mariadb")
+    parser.add_argument("--engine", default="sqlite", choices=("sqlite", "mariadb"))
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--profile", default="default", choices=sorted(PROFILES))
     parser.add_argument("--busy", type=int, default=20)

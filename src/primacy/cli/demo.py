@@ -44,7 +44,7 @@ DIFFERENCES_SHOWN = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions:
-    engine: str = "mariadb"
+    engine: str = "sqlite"
     fault: str = "all"
     profile: str = "default"
     rounds: int = 1

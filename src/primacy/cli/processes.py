@@ -50,7 +50,7 @@ def router(*, node: NodeOption, config: ConfigOption = None, as_json: JsonOption
 
 def demo(  # noqa: PLR0913 - one parameter per option is typer's way.
     *,
-    engine: Annotated[str, typer.Option(help="mariadb")] = "mariadb",
+    engine: Annotated[Literal["sqlite", "mariadb"], typer.Option()] = "sqlite",
     fault: Annotated[
         str,
         typer.Option(
