@@ -63,7 +63,8 @@ class DemoDatabase(Protocol):
         ...
 
     def keep_down(self, node: NodeId) -> Held:
-        """Once it has ended, this node's server cannot start again, until `close`."""
+        """Once it has ended, this node's server cannot start again, until `close`. `Unavailable`
+        where the node has no data."""
         ...
 
     def data_directory(self, node: NodeId) -> Path:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pymysql
 
 from primacy.cli.demo_mariadb_client import TABLE
-from primacy.cli.demo_nodes import LocalCluster
+from primacy.cli.demo_nodes import LocalCluster, there
 from primacy.cli.demo_writers import WritersSpec, at_doors
 from primacy.engines.mariadb.accounts import agent_user
 from primacy.errors import Unavailable
@@ -34,8 +34,9 @@ class Unreadable:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._mode = file.stat().st_mode
-        file.chmod(0)
+        with there(file):
+            self._mode = file.stat().st_mode
+            file.chmod(0)
 
     def close(self) -> None:
         if self._file.exists():

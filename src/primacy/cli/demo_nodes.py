@@ -212,6 +212,15 @@ def _engine_in(settings: str) -> str:
 
 
 @contextmanager
+def there(file: Path) -> Iterator[None]:
+    """`Unavailable` where a file of a node is not there: another fault has taken its disk away."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise Unavailable(f"there is no {file}", hint="Wait until it is healthy.") from error
+
+
+@contextmanager
 def _already_gone() -> Iterator[None]:
     """A process that ended by itself in the meantime is as dead as we wanted it."""
     try:

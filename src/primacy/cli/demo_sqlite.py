@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import primacy
-from primacy.cli.demo_nodes import LocalCluster
+from primacy.cli.demo_nodes import LocalCluster, there
 from primacy.cli.demo_sqlite_client import DATABASE, TABLE, url_of
 from primacy.cli.demo_writers import WritersSpec, at_doors
 from primacy.driver import Connection
@@ -36,7 +36,8 @@ class Away:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._kept = file.with_name(f"{file.name}.away")
-        file.rename(self._kept)
+        with there(file):
+            file.rename(self._kept)
         file.mkdir()
 
     def close(self) -> None:

@@ -126,5 +126,9 @@ def test_a_server_that_is_kept_down_starts_when_it_may_again(alone: Alone) -> No
         alone.server.kill()
         with pytest.raises(Unavailable, match="a's file"):
             alone.database.put_in_the_way(A, [1])
+    alone.database.data_directory(A).rename(alone.cluster.root / "elsewhere")
+    with pytest.raises(Unavailable, match="there is no"):
+        alone.database.keep_down(A)
+    (alone.cluster.root / "elsewhere").rename(alone.database.data_directory(A))
     alone.server.start()
     assert alone.database.rows(A) == set()

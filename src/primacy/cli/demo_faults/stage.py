@@ -15,7 +15,7 @@ from primacy.model import NodeId
 
 NEW_PRIMARY_WITHIN_S = 60.0
 HEALED_WITHIN_S = 90.0
-CALM_S = 1.0
+CALM_S = 0.5
 CALM_LAG = 100
 """Transactions: half a second's worth of the demo's clients, as positions are told."""
 CALM_WITHIN_S = 20.0
