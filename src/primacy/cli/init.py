@@ -150,8 +150,12 @@ def init(  # noqa: PLR0913 - one parameter per option is typer's way.
     engine: Annotated[str, typer.Option(help=" or ".join(ENGINES))] = DEFAULT_ENGINE,
     profile: Annotated[str, typer.Option(help="default or fast")] = "default",
     acks: Annotated[
-        str, typer.Option(help="Replicas that must hold a write: a number, quorum or all.")
-    ] = "1",
+        str | None,
+        typer.Option(
+            help="Replicas that must hold a write: a number, quorum or all.",
+            show_default="1; 0 for a single node",
+        ),
+    ] = None,
     degrade: Annotated[
         bool, typer.Option("--degrade", help="Go on without a replica after a while.")
     ] = False,
@@ -186,7 +190,7 @@ def init(  # noqa: PLR0913 - one parameter per option is typer's way.
         nodes=nodes,
         witnesses=witnesses,
         profile=profile,
-        acks=int(acks) if acks.isdecimal() else acks,
+        acks=_acks_wished(acks, len(nodes)),
         on_timeout="degrade" if degrade else "block",
         state_dir=state_dir or ("state" if is_one_machine else ""),
         is_insecure=insecure,
@@ -269,6 +273,12 @@ def _write_new(path: Path, text: str, *, mode: int) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _acks_wished(given: str | None, data_node_count: int) -> int | str:
+    if given is None:
+        return min(1, data_node_count - 1)
+    return int(given) if given.isdecimal() else given
 
 
 def _acks(acks: int | str) -> str:

@@ -137,6 +137,9 @@ def test_a_cluster_without_mariadb_serves_fails_over_and_tells(cluster: Cluster)
         {"a": "before"},
         {"a": "after"},
     ]
+    assert cluster.run("durability", "set", "--acks", "all").returncode == 0
+    assert cluster.sql("-c", "INSERT INTO t (a) VALUES ('on all')").returncode == 0
+    assert cluster.status()["durability"]["acks"] == 2
     _check_what_is_told(cluster)
     _check_that_a_login_is_needed(cluster)
 
@@ -180,6 +183,6 @@ def _check_that_a_login_is_needed(cluster: Cluster) -> None:
         assert row is not None
         return int(row[0])
 
-    assert asyncio.run(shown()) == 2
+    assert asyncio.run(shown()) == 3
     with closing(primacy.connect(url, password=password)) as connection:
-        assert connection.execute("SELECT count(*) FROM t").fetchone() == (2,)
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (3,)

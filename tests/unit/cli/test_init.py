@@ -165,3 +165,14 @@ def test_nodes_of_sqlite_on_one_machine_have_doors_of_their_own(tmp_path: Path) 
     config = load(tmp_path / "primacy.toml")
     assert config.ports("b")["pull_port"] == 7115
     assert "pull_port" not in config.ports("w")
+
+
+def test_a_single_node_waits_for_nobody_and_is_warned_of(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert init(tmp_path, "--node", "a=127.0.0.1") == 0
+    config = load(tmp_path / "primacy.toml")
+    assert (config.cluster.engine, config.acks) == ("sqlite", 0)
+    said = capfd.readouterr().err
+    assert "nothing survives the loss of one" in said
+    assert "acks = 0" in said
