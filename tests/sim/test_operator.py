@@ -14,6 +14,7 @@ from primacy.replication.records import (
     node_key,
 )
 from primacy.sim.run import Run
+from primacy.sim.settings import EngineName
 
 SEEDS = (3, 11, 40, 52)
 DURATION_S = 45.0
@@ -65,9 +66,11 @@ class Operated(Run):
         )
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_breaks_whatever_an_operator_asks_for(seed: int) -> None:
-    run = Operated(seed)
+@pytest.mark.parametrize(
+    ("engine", "seed"), [*(("mariadb", seed) for seed in SEEDS), ("sqlite", 2), ("sqlite", 6)]
+)
+def test_nothing_breaks_whatever_an_operator_asks_for(engine: EngineName, seed: int) -> None:
+    run = Operated(seed, engine=engine)
     run.begin()
     verdict = run.go(DURATION_S)
     assert verdict.broken is None, str(verdict)

@@ -264,6 +264,7 @@ class SqliteModel(ModelEngine):
         if self.pipeline is not None or self.data.is_torn or self.pull.trouble:
             raise Conflict(f"{self.node} reigns, or is of no use", hint="Demote or clone it.")
         await super().follow(primary, epoch, acknowledge=acknowledge)
+        self.files.excluded.clear()
 
     async def _before_following(self) -> None:
         """Of the own tail nothing is applied before the new source has compared it."""

@@ -12,7 +12,6 @@ from primacy.sim.disk import Disk, DiskRates
 from primacy.sim.engine_log import Kind, Record
 from primacy.sim.loop import new_loop
 from primacy.sim.network import Network, NetworkRates
-from primacy.sim.settings import draw
 from primacy.sim.sqlite_files import SqliteFiles
 from primacy.sim.sqlite_model import SqliteModel
 from primacy.sim.trace import Trace
@@ -244,17 +243,3 @@ def test_a_crash_takes_back_commits_and_no_record() -> None:
     files.lose_unsynced()
     files.forget_commits(2)
     assert (len(files.log), files.applied, files.has_applied(3)) == (3, 1, True)
-
-
-def test_a_seed_is_the_same_for_both_engines_but_for_what_only_one_can_do() -> None:
-    drawn = [(draw(seed), draw(seed, "sqlite")) for seed in range(60)]
-    for plain, other in drawn:
-        assert (other.engine, plain.engine, plain.ack_on) == ("sqlite", "mariadb", AckOn.RECEIVED)
-        assert (plain.faults, plain.network, plain.nodes) == (
-            other.faults,
-            other.network,
-            other.nodes,
-        )
-        assert 0 <= other.policy.acks < len(other.data_nodes)
-    assert any(other.policy.acks > plain.policy.acks for plain, other in drawn)
-    assert {other.ack_on for _, other in drawn} == set(AckOn)
