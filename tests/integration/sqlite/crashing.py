@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -71,14 +72,31 @@ class Ledger:
         told = len(self.acknowledged) + len(self.increments) + len(self.transfers)
         return told + len(self.others)
 
+    def check(self, connection: Connection) -> None:
+        """What the database says, against what they were told."""
+        found = {n for (n,) in connection.execute("SELECT n FROM plain")}
+        assert set(self.acknowledged) <= found, "acknowledged, and lost"
+        assert not found & set(self.refused), "refused, and applied"
+        (count,) = connection.execute("SELECT c FROM counter").fetchone()
+        assert count == len(self.increments), "keyed calls did not take effect once"
+        moved = {n for (n,) in connection.execute("SELECT n FROM transfer")}
+        assert set(self.transfers) <= moved
+        assert not moved & set(self.refused_transfers)
+        wealth = [0] * ACCOUNTS
+        for source, sink, amount in connection.execute("SELECT source, sink, amount FROM transfer"):
+            wealth[source] -= amount
+            wealth[sink] += amount
+        held = connection.execute("SELECT wealth FROM account ORDER BY id").fetchall()
+        assert [each - WEALTH for (each,) in held] == wealth
+
 
 class Clients:
     """Work while the gate is open; `park` waits until none has a request under way."""
 
-    def __init__(self, server: Served, seed: int) -> None:
+    def __init__(self, connect: Callable[[], Connection], seed: int) -> None:
         self.ledger = Ledger()
         self.is_large = False
-        self._server = server
+        self._connect = connect
         self._numbers = itertools.count(1)
         self._gate = threading.Event()
         self._is_over = False
@@ -120,7 +138,7 @@ class Clients:
         self, work: Callable[[Connection, random.Random], None], chance: random.Random
     ) -> None:
         try:
-            with closing(self._server.connect(isolation_level=None, timeout_s=20)) as connection:
+            with closing(self._connect()) as connection:
                 while not self._is_over:
                     self._gate.wait()
                     with self._parked:
@@ -205,6 +223,15 @@ class Clients:
             self.ledger.others.append(sql)
 
 
+def committed_in(database: Path) -> Point:
+    """What a killed server had committed, looked at in a copy: a look would move the WAL."""
+    with tempfile.TemporaryDirectory() as name:
+        for path in database.parent.glob(f"{database.name}*"):
+            shutil.copy(path, name)
+        with closing(apsw.Connection(f"{name}/{database.name}")) as connection:
+            return position.read(connection)
+
+
 class Crashes:
     """One directory, killed again and again."""
 
@@ -223,7 +250,8 @@ class Crashes:
         self._server.start()
         with closing(self._server.connect(isolation_level=None)) as setup:
             setup.executescript(SCHEMA)
-        self._clients = Clients(self._server, seed)
+        connect = partial(self._server.connect, isolation_level=None, timeout_s=20)
+        self._clients = Clients(connect, seed)
 
     def close(self) -> None:
         self._clients.end()
@@ -257,7 +285,7 @@ class Crashes:
     def _kill(self, what: str) -> None:
         self._server.kill()
         self.counts[what] += 1
-        self._durable = max(self._durable, self._reached())
+        self._durable = max(self._durable, committed_in(self._database))
         match self._chance.randrange(4):
             case 0:
                 pass
@@ -282,14 +310,6 @@ class Crashes:
         self.counts["WALs cut"] += lost_bytes > 0
         self.counts["WAL bytes cut"] += lost_bytes
 
-    def _reached(self) -> Point:
-        """What the killed process had committed, looked at in a copy."""
-        with tempfile.TemporaryDirectory(dir=self._folder) as name:
-            for path in self._database.parent.glob("db.sqlite*"):
-                shutil.copy(path, name)
-            with closing(apsw.Connection(f"{name}/db.sqlite")) as connection:
-                return position.read(connection)
-
     def compare(self) -> None:
         """With a file that the log was replayed into record by record, and with the clients."""
         records = [
@@ -302,24 +322,7 @@ class Crashes:
             assert position.read(reader) == self._oracle.position
         assert contents_of(self._database) == contents_of(self._replayed)
         with closing(self._server.connect()) as connection:
-            self._check_told(connection)
-
-    def _check_told(self, connection: Connection) -> None:
-        ledger = self._clients.ledger
-        found = {n for (n,) in connection.execute("SELECT n FROM plain")}
-        assert set(ledger.acknowledged) <= found, "acknowledged, and lost"
-        assert not found & set(ledger.refused), "refused, and applied"
-        (count,) = connection.execute("SELECT c FROM counter").fetchone()
-        assert count == len(ledger.increments), "keyed calls did not take effect once"
-        moved = {n for (n,) in connection.execute("SELECT n FROM transfer")}
-        assert set(ledger.transfers) <= moved
-        assert not moved & set(ledger.refused_transfers)
-        wealth = [0] * ACCOUNTS
-        for source, sink, amount in connection.execute("SELECT source, sink, amount FROM transfer"):
-            wealth[source] -= amount
-            wealth[sink] += amount
-        held = connection.execute("SELECT wealth FROM account ORDER BY id").fetchall()
-        assert [each - WEALTH for (each,) in held] == wealth
+            self._clients.ledger.check(connection)
 
     def compare_whole(self) -> None:
         """Once more, with a file that all records were replayed into at once."""

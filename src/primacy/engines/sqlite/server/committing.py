@@ -86,6 +86,7 @@ class Committer:
         self.running: Job | None = None
         self.running_since_s = 0.0
         self.committed_groups = 0
+        self._lacks_space = False
         self._log = log
         self._node = node
         self._epoch = epoch
@@ -183,13 +184,16 @@ class Committer:
         """False: the disk is about full, and the jobs were told so."""
         left_bytes = free_bytes(self._log.directory)
         if left_bytes >= self.limits.reserve_bytes:
+            self._lacks_space = False
             return True
         error = Unavailable(
             f"{self._node} takes no writes: its disk has {left_bytes >> 20} MiB free and keeps "
             f"{self.limits.reserve_bytes >> 20} in reserve",
             hint=WRITES_RESUME,
         )
-        self.events(Event("sql-disk-full", {"free_bytes": left_bytes}))
+        if not self._lacks_space:  # Once: what is written of it is on that disk, too.
+            self._lacks_space = True
+            self.events(Event("sql-disk-full", {"free_bytes": left_bytes}))
         for job in jobs:
             self.answer(job, failure_of(error, job.request.number))
         return False
