@@ -182,11 +182,20 @@ class Relay:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        listener = await asyncio.start_server(self._serve, self._listen.host, self._listen.port)
+        serving: set[asyncio.Task[None]] = set()
+
+        def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            serving.add(asyncio.get_running_loop().create_task(self._serve(reader, writer)))
+
+        listener = await asyncio.start_server(begin, self._listen.host, self._listen.port)
         try:
             yield
         finally:
             listener.close()
+            for task in serving:
+                task.cancel()
+            if serving:
+                await asyncio.wait(serving)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,50 @@ def test_a_clone_of_100_mb_goes_on_where_its_connection_was_cut(tmp_path: Path) 
             attach(at, reached)
 
     asyncio.run(work())
+
+
+def test_a_new_connection_waits_for_what_the_old_one_still_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would count the same bytes into one digest."""
+    reads = Reads()
+    monkeypatch.setattr(copies.Held, "piece", reads.piece)
+
+    async def work() -> None:
+        async with site(tmp_path) as at:
+            fill(at, 2 * MB)
+            at.relay.cuts = [400]  # In the offer: the first piece is being read by then.
+            await at.fetch()
+            assert at.relay.connections == 2
+            assert reads.most == 1
+
+    asyncio.run(work())
+
+
+class Reads:
+    """The first takes a second, unless another comes meanwhile."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._count = self._under_way = 0
+        self._another = threading.Event()
+        self._real = copies.Held.piece
+
+    @property
+    def piece(self) -> Callable[[copies.Held, int, int, int], bytes]:
+        def read(held: copies.Held, fd: int, offset: int, size_bytes: int) -> bytes:
+            self._count += 1
+            self._under_way += 1
+            self.most = max(self.most, self._under_way)
+            try:
+                if self._count > 1:
+                    self._another.set()
+                self._another.wait(1.0)
+                return self._real(held, fd, offset, size_bytes)
+            finally:
+                self._under_way -= 1
+
+        return read
 
 
 CHILD = """

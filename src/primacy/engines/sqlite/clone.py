@@ -23,6 +23,7 @@ from primacy.engines.sqlite.copies import Copies, Held, Maker
 from primacy.engines.sqlite.directory import database_in
 from primacy.engines.sqlite.settings import SqliteSettings
 from primacy.errors import PrimacyError, Rejected, Unavailable
+from primacy.runtime.threads import to_its_end
 from primacy.telemetry import Event, Sink, Value
 
 STATUS_S = 1.0
@@ -137,10 +138,10 @@ class CloneDoor:
     ) -> None:
         offset, began_at_s = offer.offset, self._clock.now_s()
         words = ""
-        fd = await asyncio.to_thread(os.open, held.path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(held.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             while offset < offer.size_bytes and not words:
-                piece = await asyncio.to_thread(held.piece, fd, offset, wire.PIECE_BYTES)
+                piece = await to_its_end(held.piece, fd, offset, wire.PIECE_BYTES)
                 words = "" if piece else f"the copy ends at {offset} of {offer.size_bytes} bytes"
                 offset += len(piece)
                 if piece:
