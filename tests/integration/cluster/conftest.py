@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from primacy.cli.demo_database import DemoDatabase
 from primacy.cli.demo_ledger import read_ledger
 from primacy.cli.demo_mariadb import MariaDbDemo
 from primacy.cli.demo_nodes import LocalCluster
@@ -53,7 +54,7 @@ class Live:
 
     cluster: LocalCluster
     scene: Scene
-    database: MariaDbDemo
+    database: DemoDatabase
     ledger: Path
     clock: SystemClock
 
@@ -70,6 +71,12 @@ class Live:
     @property
     def epoch(self) -> int:
         return self.scene.view().epoch
+
+    @property
+    def password(self) -> str:
+        """Of MariaDB's clients."""
+        assert isinstance(self.database, MariaDbDemo)
+        return self.database.password
 
     def acknowledged(self) -> list[LedgerLine]:
         return read_ledger(self.ledger)
@@ -162,7 +169,7 @@ async def live_cluster(
             await live.written_after(0.0)
         yield live
     except BaseException:
-        _tell_logs(cluster)
+        tell_logs(cluster)
         raise
     finally:
         watching.cancel()
@@ -173,7 +180,7 @@ async def live_cluster(
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _tell_logs(cluster: LocalCluster) -> None:
+def tell_logs(cluster: LocalCluster) -> None:
     """What the agents said last: pytest shows it where a test fails."""
     for node in cluster.nodes.values():
         sys.stderr.write(f"---- {node.name}: {node.log}\n")

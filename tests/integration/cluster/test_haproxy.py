@@ -41,7 +41,7 @@ class Balancer:
                 host="127.0.0.1",
                 port=port,
                 user="demo",
-                password=self.live.database.password,
+                password=self.live.password,
                 autocommit=True,
                 connect_timeout=5,
                 read_timeout=10,

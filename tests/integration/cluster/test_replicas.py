@@ -99,7 +99,7 @@ def test_a_switchover_costs_new_connections_nothing_and_a_session_one_error() ->
         async with live_cluster() as live:
             epoch, target = live.epoch, live.replicas[0]
             door = live.cluster.nodes[live.replicas[1]].address("rw_port")
-            watcher = Watcher(door.host, door.port, live.database.password)
+            watcher = Watcher(door.host, door.port, live.password)
             threads = [
                 threading.Thread(target=watcher.open_new),
                 threading.Thread(target=watcher.stay),
