@@ -16,7 +16,7 @@ from tests.unit.engines.sqlite.storage.primary import SETTINGS
 
 from primacy.engines.api import ServerState
 from primacy.engines.cloning import asking
-from primacy.engines.sqlite import copies
+from primacy.engines.sqlite import copies, fetching
 from primacy.engines.sqlite.clone import ends_of
 from primacy.engines.sqlite.clone_messages import Request
 from primacy.engines.sqlite.fetching import Declined, ask_sums
@@ -117,6 +117,40 @@ def test_a_new_connection_waits_for_what_the_old_one_still_reads(
             await at.fetch()
             assert at.relay.connections == 2
             assert reads.most == 1
+
+    asyncio.run(work())
+
+
+def test_a_clone_that_is_cancelled_writes_nothing_more_and_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is closed by then: another one may have its number."""
+    entered, go_on = threading.Event(), threading.Event()
+    written: list[bool] = []
+    real = fetching.Download.write
+
+    def write(download: fetching.Download, piece: bytes) -> None:
+        entered.set()
+        assert go_on.wait(10)
+        written.append(cancelled.is_set())
+        real(download, piece)
+
+    cancelled = threading.Event()
+    monkeypatch.setattr(fetching.Download, "write", write)
+
+    async def work() -> None:
+        async with site(tmp_path) as at:
+            fill(at, 2 * MB)
+            clone = asyncio.create_task(at.fetch())
+            await until(entered.is_set)
+            clone.cancel()
+            asyncio.get_running_loop().call_later(0.2, go_on.set)
+            with pytest.raises(asyncio.CancelledError):
+                await clone
+            cancelled.set()
+            assert written == [False]  # It had ended before its caller went on.
+            await at.fetch()
+            assert at.server.copies == 1
 
     asyncio.run(work())
 

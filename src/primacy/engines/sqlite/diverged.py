@@ -11,7 +11,6 @@ heads of its files and the last one: only the end that parts is read.
 Promises  Nothing is removed; what is found is saved and synced. Found again, it is the same folder.
 """
 
-import asyncio
 from collections.abc import Sequence
 
 from primacy.engines.api import Branch, Diverged
@@ -22,13 +21,14 @@ from primacy.engines.sqlite.settings import SqliteSettings
 from primacy.errors import Conflict, Corrupt, NotFound
 from primacy.replication.log.inspecting import opened_until_damage
 from primacy.replication.log.reading import Readable
+from primacy.runtime.threads import to_its_end
 
 READ_BYTES = 4 << 20
 
 
 async def save_diverged(settings: SqliteSettings, branches: Sequence[Branch]) -> Diverged:
     """`branches`: where the epochs of the cluster begin, as far as they are known."""
-    return await asyncio.to_thread(_save_diverged, settings, branches)
+    return await to_its_end(_save_diverged, settings, branches)
 
 
 def _save_diverged(settings: SqliteSettings, branches: Sequence[Branch]) -> Diverged:

@@ -8,7 +8,6 @@ Promises  When `fetch` returns, `incoming` is whole, checked and durable. What b
           changed.
 """
 
-import asyncio
 import os
 from collections.abc import Sequence
 from contextlib import closing
@@ -42,6 +41,7 @@ from primacy.replication.gtid import GtidSet
 from primacy.replication.log.log import Log, LogLimits
 from primacy.replication.log.record import Point
 from primacy.runtime.files import DiskFull, free_bytes, is_full, replace_file
+from primacy.runtime.threads import to_its_end
 from primacy.telemetry import Event, Sink, Value, ignore
 
 RESUME_S = 60.0
@@ -83,7 +83,7 @@ async def fetch(
     if donor == settings.node or donor not in settings.clone_doors:
         raise Rejected(f"{donor} is no donor for {settings.node}", hint="Name another data node.")
     path = database_in(settings.layout.incoming, settings.database)
-    download = await asyncio.to_thread(Download.begun, directory, path, donor)
+    download = await to_its_end(Download.begun, directory, path, donor)
     with closing(download):
         moved_at_s, moved_bytes = clock.now_s(), download.done_bytes
         while not download.is_whole:
@@ -104,7 +104,7 @@ async def fetch(
                 events(Event("clone-cut", told))
                 await clock.sleep(RETRY_S)
         progress(Progress("checking", download.done_bytes, download.done_bytes))
-        return await asyncio.to_thread(download.finished, directory, settings)
+        return await to_its_end(download.finished, directory, settings)
 
 
 async def ask_sums(settings: SqliteSettings, donor: NodeId, tables: Sequence[str]) -> Sums:
@@ -127,18 +127,18 @@ async def _receive(
             status = await wire.receive(reader, Status, within_s=silence_s, limit=OFFER_BYTES_MAX)
             if status.words:
                 raise Declined(f"{donor} gives no copy: {status.words}", hint="Try again later.")
-            await asyncio.to_thread(download.expect, status)
+            await to_its_end(download.expect, status)
             if status.offer is not None:
                 break
             progress(Progress("copying on the donor", status.done_bytes, status.total_bytes))
         total_bytes = status.offer.size_bytes
         while piece := await wire.receive_piece(reader, within_s=silence_s):
-            await asyncio.to_thread(download.write, piece)
+            await to_its_end(download.write, piece)
             progress(Progress("receiving", download.done_bytes, total_bytes))
         trailer = await wire.receive(reader, Trailer, within_s=settings.timing.peer_s)
         if not trailer.is_ok:
             raise Declined(f"the copy on {donor} failed: {trailer.words}", hint="Try again.")
-        await asyncio.to_thread(download.check, trailer)
+        await to_its_end(download.check, trailer)
         await wire.send(writer, Received(ticket=download.ticket))
 
 
@@ -167,7 +167,9 @@ class Download:
         self._donor = donor
         self._hasher = blake2b(digest_size=DIGEST_BYTES)
         self._synced_bytes = 0
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = os.fdopen(fd, "r+b", buffering=0)
+        self._fd = fd
 
     @classmethod
     def begun(cls, directory: Directory, path: Path, donor: NodeId) -> "Download":
@@ -268,7 +270,7 @@ class Download:
         (self._path.parent / NOTE_NAME).unlink(missing_ok=True)
 
     def close(self) -> None:
-        os.close(self._fd)
+        self._file.close()
 
 
 def _note_in(incoming: Path) -> Note | None:
