@@ -253,8 +253,8 @@ class Engine(Protocol):
     async def clone(self, donor: NodeId, progress: ProgressSink) -> None:
         """Any -> STOPPED: a copy of the donor's data with a new incarnation. The old data
         directory is kept aside until `forget_old_data`; the note "below refused" stays. Cancelled,
-        or `Unavailable`: the old one stands, and its server runs on if it did. `Rejected` for a
-        donor that is no other data node, and over FOREIGN data."""
+        or `Unavailable`: the old one stands. Its server runs on meanwhile, until the copy is whole.
+        `Rejected` for a donor that is no other data node, and over FOREIGN data."""
         ...
 
     async def start(self, *, as_primary: bool) -> None:

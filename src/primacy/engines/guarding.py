@@ -28,6 +28,7 @@ from primacy.model import Epoch
 from primacy.runtime.launching import Launch, launch
 from primacy.runtime.page import PageReader, close_page
 from primacy.runtime.processes import ProcessName, Watched, boot_id, family, reap, watch
+from primacy.runtime.threads import to_its_end
 
 START_WITHIN_S = 10.0
 KILL_ANSWER_WITHIN_S = 0.25
@@ -197,7 +198,7 @@ async def start_guard(spec: GuardSpec, *, launcher: Path | None = None) -> Guard
     """
     state_dir = spec.status_path.parent
     spec_path = state_dir / SPEC_NAME
-    await asyncio.to_thread(_write_private, spec_path, spec.encode())
+    await to_its_end(_write_private, spec_path, spec.encode())
     guard, reader = await _spawned(spec_path, state_dir / LOG_NAME, launcher)
     database_name: ProcessName | None = None
     try:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.conformance.engine.harness import Harness
 from tests.conformance.engine.mariadb import MariaDbHarness
+from tests.conformance.engine.sqlite import SqliteHarness
 from tests.conformance.engine.stage import Stage
 from tests.integration.mariadb.conftest import folder_for_all
 
@@ -33,12 +34,17 @@ def why_not_mariadb() -> str:
     return "" if is_there else "mariadbd is not installed"
 
 
-MAKERS = {"mariadb": mariadb}
+async def sqlite(root: Path) -> Harness:
+    return SqliteHarness(root)
+
+
+MAKERS = {"mariadb": mariadb, "sqlite": sqlite}
 
 
 @pytest.fixture(
     scope="session",
     params=[
+        pytest.param("sqlite", marks=pytest.mark.integration),
         pytest.param(
             "mariadb",
             marks=[

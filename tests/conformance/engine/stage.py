@@ -6,12 +6,15 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 
 from tests.conformance.engine.harness import MEMBERS, SPARES, A, Answer, B, C, Harness
 
 from primacy.engines.api import Branch, Diverged, Engine, Guardian, Observation, ServerState
 from primacy.errors import Conflict, PrimacyError, Unavailable
 from primacy.model import Epoch, NodeId, Position
+
+T = TypeVar("T")
 
 UNTIL_S = 20.0
 LEASE_S = 3600.0
@@ -127,6 +130,17 @@ class Stage:
         await self.harness.make(node)
         await self[node].start(as_primary=as_primary)
 
+    async def up(self, node: NodeId) -> None:
+        """A seal may leave a server down."""
+        if (await self.seen(node)).state is ServerState.STOPPED:
+            await self[node].start(as_primary=True)
+
+    def _guardian(self, node: NodeId) -> Guardian:
+        guardian = self[node].guardian
+        if guardian is None:
+            raise Conflict("the database has no guard", hint="Start it.")
+        return guardian
+
     # -- the moves of a brain
 
     def next_epoch(self) -> Epoch:
@@ -138,31 +152,34 @@ class Stage:
         must be sealed for it, lead already, or be ready to."""
         epoch, engine = self.epoch, self[primary]
         await engine.drain()
-        guardian = engine.guardian
-        assert guardian is not None
-        known, earlier = self._pages.get(primary, (None, epoch))
-        if known is guardian:
-            await guardian.close(earlier)
-        await guardian.arm(epoch, time.clock_gettime(time.CLOCK_BOOTTIME) + LEASE_S)
-        self._pages[primary] = guardian, epoch
+        await self.arm(primary)
         first = await engine.begin_epoch(epoch, primary)
         self.branches.append(Branch(epoch=epoch, node=primary, first_sequence=first))
         await engine.set_acks(acks, may_release=True)
         return first
 
+    async def arm(self, primary: NodeId) -> None:
+        guardian = self._guardian(primary)
+        known, earlier = self._pages.pop(primary, (None, self.epoch))
+        if known is guardian and earlier < self.epoch:
+            await guardian.close(earlier)
+        await guardian.arm(self.epoch, time.clock_gettime(time.CLOCK_BOOTTIME) + LEASE_S)
+        self._pages[primary] = guardian, self.epoch
+
     async def open(self, primary: NodeId) -> None:
-        guardian = self[primary].guardian
-        assert guardian is not None
+        guardian = self._guardian(primary)
         await self[primary].open_doors()
         await guardian.open(self.epoch)
         self._leader = primary
 
     async def lead(self, primary: NodeId, *followers: NodeId, acks: int = 1) -> int:
-        """A whole failover to a node that is sealed for it, or the next epoch of who leads."""
+        """A whole failover to a node that can be sealed for it; who leads steps down first."""
+        if primary == self._leader:
+            await self.step_down(primary)
         epoch = self.next_epoch()
         for node in (primary, *followers):
-            if node != self._leader:
-                await self[node].seal(epoch)
+            await self[node].seal(epoch)
+        await self.up(primary)
         first = await self.begin(primary, acks=acks)
         await self.attach(primary, *followers, acknowledge=acks > 0)
         for node in followers:
@@ -174,14 +191,20 @@ class Stage:
         for node in nodes:
             await self[node].follow(primary, self.epoch, acknowledge=acknowledge)
 
+    async def step_down(self, node: NodeId) -> None:
+        """Who leads with open doors, and nobody waits."""
+        self._leader = None
+        if not (await self.seen(node)).is_read_only:
+            await self[node].close_doors()
+            await self[node].demote()
+            guardian, epoch = self._pages.pop(node)
+            await guardian.close(epoch)
+
     async def hand_over(self, source: NodeId, target: NodeId, *others: NodeId) -> None:
         """A switchover."""
-        last = await self[source].close_doors()
-        await self.until(target, lambda seen: seen.received.sequence >= last)
-        await self[source].demote()
-        guardian, epoch = self._pages[source]
-        await guardian.close(epoch)
-        self._leader = None
+        await self.step_down(source)
+        last = await self.end(source)
+        await self.until(target, lambda seen: seen.received >= last)
         await self.lead(target, source, *others)
 
     async def fail_over(self, target: NodeId, *others: NodeId, acks: int = 1) -> None:
@@ -252,38 +275,38 @@ class Stage:
         )
 
     async def _mend(self) -> None:
-        leader = self._leader
-        is_alive = leader is not None and not (await self.seen(leader)).is_read_only
-        if leader is None or not is_alive:
-            await self._rebuild()
-            return
+        """A failover to whoever has most; who is not as it was made has another disk."""
         try:
-            await self._gather(leader)
-            if leader != A:
-                await self.hand_over(
-                    leader, A, *(node for node in MEMBERS if node not in (leader, A))
-                )
-            await self.lead(A, B, C)
+            await self._gather()
+            if self.leader != A:
+                others = [node for node in (B, C) if node != self.leader]
+                await self.hand_over(self.leader, A, *others)
         except (PrimacyError, TimeoutError):
             await self._rebuild()
         await self._settled()
 
-    async def _gather(self, leader: NodeId) -> None:
-        """The others follow, with another disk where that is what it takes."""
+    async def _gather(self) -> None:
+        self._leader = None
+        epoch, sealed = self.next_epoch(), dict[NodeId, Position]()
         for node in MEMBERS:
-            if node == leader:
-                continue
-            await self[leader].admit(node)
             seen = await self.seen(node)
-            if seen.is_cut or seen.has_old_data or seen.state is not ServerState.RUNNING:
+            if seen.is_torn or seen.has_old_data:
                 await self.fresh(node)
+            sealed[node] = (await self[node].seal(epoch)).received
+            await self.up(node)
+        winner = max(MEMBERS, key=lambda node: sealed[node])
+        followers = [node for node in MEMBERS if node != winner]
+        first = await self.begin(winner)
+        for node in followers:
             try:
-                await self.attach(leader, node)
+                if (await self.seen(node)).is_cut:
+                    await self.fresh(node)
+                await self.attach(winner, node)
             except PrimacyError:
                 await self.fresh(node)
-                await self.attach(leader, node)
-        await self[leader].set_acks(1)
-        await self.caught_up(leader, *(node for node in MEMBERS if node != leader))
+                await self.attach(winner, node)
+            await self.until(node, lambda seen: seen.received >= Position(epoch, first))
+        await self.open(winner)
 
     async def _rebuild(self) -> None:
         self._leader = None
@@ -300,6 +323,16 @@ class Stage:
         async with asyncio.timeout(UNTIL_S):
             while not await self._is_whole():
                 await asyncio.sleep(0.01)
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """As an agent does whose last call was cancelled: what that one began may not have ended."""
+    async with asyncio.timeout(UNTIL_S):
+        while True:
+            try:
+                return await call()
+            except (Unavailable, Conflict):
+                await asyncio.sleep(0.05)
 
 
 async def cancelled(call: Callable[[], Awaitable[object]], after_s: float) -> None:

@@ -167,6 +167,7 @@ def test_a_seal_finds_all_that_was_received_on_a_server_that_does_not_answer(
         assert sealed.received >= end, "it acknowledged all of it, and nobody else did"
         assert sealed.sealed_epoch == stage.epoch
         assert (await stage[B].seal(stage.epoch)).received == sealed.received
+        await stage.up(B)
         await stage[B].drain()
         assert set(rows) <= set(await stage.harness.read(B))
 
@@ -324,6 +325,8 @@ def test_what_a_replica_was_asked_is_asked_again_after_its_caller_gave_up(
         await stage.ready()
         row = await stage.write(A)
         await stage.caught_up(A, B)
+        await stage.step_down(A)
+        await stage.caught_up(A, B)
         end = await stage.end(B)
         engine, epoch = stage[B], stage.next_epoch()
         await cancelled(lambda: engine.seal(epoch), after_s)
@@ -334,7 +337,8 @@ def test_what_a_replica_was_asked_is_asked_again_after_its_caller_gave_up(
         assert not sealed.replication.is_receiving
         await cancelled(engine.drain, after_s)
         await engine.drain()
-        await stage[C].seal(epoch)
+        for node in (A, C):
+            await stage[node].seal(epoch)
         await stage.begin(A)
         await cancelled(lambda: engine.follow(A, epoch, acknowledge=True), after_s)
         await engine.follow(A, epoch, acknowledge=True)

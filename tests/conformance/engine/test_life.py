@@ -252,7 +252,6 @@ def test_what_needs_a_server_is_an_error_of_the_tree_without_one(
             await stage.harness.make(D)
         epoch, engine = Epoch(stage.epoch + 1), stage[D]
         calls: dict[str, Callable[[], Awaitable[object]]] = {
-            "salvage": engine.salvage,
             "follow": lambda: engine.follow(A, epoch, acknowledge=True),
             "drain": engine.drain,
             "begin_epoch": lambda: engine.begin_epoch(epoch, D),

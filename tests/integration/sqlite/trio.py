@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -102,9 +102,9 @@ class Node:
 class Trio:
     """The nodes a, b and c; inside the context everything that was started is ended."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, names: Sequence[NodeId] = NODES) -> None:
         doors, pull, clone = (
-            dict(zip(NODES, free_addresses(len(NODES)), strict=True)) for _ in range(3)
+            dict(zip(names, free_addresses(len(names)), strict=True)) for _ in range(3)
         )
         self.branches: list[Branch] = []
         """Of the epochs that were begun, as the store has them."""
@@ -121,7 +121,7 @@ class Trio:
                     timing=Timing(health_s=1.0, drain_s=10.0, close_doors_s=1.0, stop_s=10.0),
                 )
             )
-            for node in NODES
+            for node in names
         }
 
     def __getitem__(self, node: NodeId) -> Node:

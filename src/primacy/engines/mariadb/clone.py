@@ -34,6 +34,7 @@ from primacy.engines.mariadb.server import LocalServer
 from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.errors import Conflict, PrimacyError, Rejected, Unavailable
 from primacy.model import NodeId
+from primacy.runtime.threads import to_its_end
 from primacy.telemetry import Event, Sink, Value
 
 CLONES_MAX = 1
@@ -182,7 +183,7 @@ async def fetch(
     door = settings.clone_doors.get(donor)
     if door is None or donor == settings.node:
         raise Rejected(f"{donor} is no donor for {settings.node}", hint="Name another data node.")
-    incoming = await asyncio.to_thread(directory.clear_incoming)
+    incoming = await to_its_end(directory.clear_incoming)
     timing = settings.timing
     async with asking(door, _ends(settings), _hello(settings)) as (reader, _, total_bytes):
         argv = [settings.programs.unpack, "-x", "-C", str(incoming)]

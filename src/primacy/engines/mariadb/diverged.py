@@ -10,7 +10,6 @@ Promises  Nothing is removed; what is found is saved as SQL, in plain words and 
           and synced. Found again, it is the same folder.
 """
 
-import asyncio
 import os
 import shutil
 from collections.abc import Sequence
@@ -35,6 +34,7 @@ from primacy.engines.mariadb.settings import MariaDbSettings
 from primacy.engines.notes import replace_durably
 from primacy.model import ORIGIN, Epoch, Position
 from primacy.runtime.files import sync_directory
+from primacy.runtime.threads import to_its_end
 
 SQL_NAME = "transactions.sql"
 READABLE_NAME = "readable.sql"
@@ -150,7 +150,7 @@ async def _save(
     node, last = settings.node, lost[-1].gtid
     ident = f"{node}-{branch.epoch}-{last.sequence}"
     folder = settings.layout.diverged / ident
-    await asyncio.to_thread(_make_private, folder)
+    await to_its_end(_make_private, folder)
     files = binary_logs(settings.layout.data)
     is_from_start = reading.changes[0].gtid.sequence > branch.first_sequence
     saved = await save_logs(
@@ -160,7 +160,7 @@ async def _save(
         replayable=folder / SQL_NAME,
         readable=folder / READABLE_NAME,
     )
-    await asyncio.to_thread(_keep, folder, files, f"{saved.words}\n")
+    await to_its_end(_keep, folder, files, f"{saved.words}\n")
     return Diverged(
         ident=ident,
         epoch=branch.epoch,

@@ -5,7 +5,6 @@ Assumes   One agent calls it, one command at a time; `observe`, `beat`, `write_m
           may come at any moment.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -39,6 +38,7 @@ from primacy.engines.promises import Promises, of_a_silent_server
 from primacy.engines.watching import Watching
 from primacy.errors import Conflict, Unavailable
 from primacy.model import Epoch, NodeId, Position
+from primacy.runtime.threads import to_its_end
 from primacy.telemetry import Event, Sink, Value
 
 
@@ -84,7 +84,7 @@ class MariaDbEngine:
         return self._process.guarded
 
     async def attach(self) -> bool:
-        await asyncio.to_thread(self._directory.restore_old)
+        await to_its_end(self._directory.restore_old)
         self._bind_notes()
         is_found = await self._process.attach()
         if is_found and await self._answers():
@@ -125,7 +125,7 @@ class MariaDbEngine:
         state, _ = self._directory.state()
         if state is ServerState.STOPPED:
             return
-        await asyncio.to_thread(self._directory.make_empty)
+        await to_its_end(self._directory.make_empty)
         self._bind_notes()
         self._tell("database-initialised")
 
@@ -150,7 +150,7 @@ class MariaDbEngine:
         self._tell("database-killed")
 
     async def forget_old_data(self) -> None:
-        await asyncio.to_thread(self._directory.forget_old)
+        await to_its_end(self._directory.forget_old)
 
     # -- as a replica
 
@@ -201,7 +201,7 @@ class MariaDbEngine:
         rewind = await self._rewinder.prepare(found)
         self._promises.tear(epoch)
         await self._rewinder.reverse(rewind)
-        await asyncio.to_thread(self._directory.note_base, rewind.stands_at)
+        await to_its_end(self._directory.note_base, rewind.stands_at)
         self._needs_salvage = False
         self._promises.stand_at(rewind.stands_at)
         await self._rewinder.compare(rewind, primary)
@@ -211,7 +211,7 @@ class MariaDbEngine:
     async def clone(self, donor: NodeId, progress: ProgressSink) -> None:
         gtid = await fetch(self._settings, self._directory, donor, progress)
         await self._life.stop()
-        await asyncio.to_thread(self._directory.adopt_incoming, pending_gtid=gtid)
+        await to_its_end(self._directory.adopt_incoming, pending_gtid=gtid)
         self._bind_notes()
         self._needs_salvage = False
         self._tell("database-cloned", donor=donor, position=gtid)

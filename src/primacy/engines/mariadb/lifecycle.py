@@ -6,8 +6,6 @@ and shall not go on leading; a replica always starts as MASTER, which cuts nothi
 has applied came from a primary.
 """
 
-import asyncio
-
 import msgspec
 
 from primacy.clock import Clock
@@ -21,6 +19,7 @@ from primacy.engines.notes import NoteFile
 from primacy.engines.process import ServerProcess
 from primacy.errors import Conflict, OutcomeUnknown, Unavailable
 from primacy.model import Epoch, Position
+from primacy.runtime.threads import to_its_end
 
 
 class Lifecycle:
@@ -76,7 +75,7 @@ class Lifecycle:
         self._notes.save(
             msgspec.structs.replace(notes, is_cut=is_cut, starts=starts, following_epoch=Epoch(0))
         )
-        await asyncio.to_thread(self._directory.prepare)
+        await to_its_end(self._directory.prepare)
         role = "SLAVE" if is_to_be_cut else "MASTER"
         await self._process.start(
             [
@@ -120,7 +119,7 @@ class Lifecycle:
         epoch = await self._server.run(_newest_epoch)
         sequence = max((each.sequence for each in parse_list(mark.pending_gtid)), default=0)
         base = Position(Epoch(epoch), sequence)
-        await asyncio.to_thread(self._directory.forget_pending_gtid, base)
+        await to_its_end(self._directory.forget_pending_gtid, base)
 
 
 def _newest_epoch(connection: Connection) -> int:

@@ -10,7 +10,6 @@ Assumes   One agent calls it, one command at a time; `observe`, `beat`, `write_m
           may come at any moment.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
@@ -52,6 +51,7 @@ from primacy.engines.sqlite.settings import SqliteSettings
 from primacy.engines.watching import Watching
 from primacy.errors import Conflict, Rejected, Unavailable
 from primacy.model import ORIGIN, Epoch, Incarnation, NodeId
+from primacy.runtime.threads import to_its_end
 from primacy.telemetry import Event, Sink, Value
 
 ATTACHES_WITHIN_S = 0.5
@@ -106,7 +106,7 @@ class SqliteEngine:
         return self._process.guarded
 
     async def attach(self) -> bool:
-        await asyncio.to_thread(self._directory.restore_old)
+        await to_its_end(self._directory.restore_old)
         is_found = await self._process.attach()
         await self._bind_notes()
         return is_found
@@ -139,7 +139,7 @@ class SqliteEngine:
         state, _ = self._directory.state()
         if state is ServerState.STOPPED:
             return
-        await asyncio.to_thread(self._directory.make_empty)
+        await to_its_end(self._directory.make_empty)
         await self._bind_notes()
         self._tell("database-initialised")
 
@@ -177,7 +177,7 @@ class SqliteEngine:
         self._tell("database-killed")
 
     async def forget_old_data(self) -> None:
-        await asyncio.to_thread(self._directory.forget_old)
+        await to_its_end(self._directory.forget_old)
 
     # -- as a replica
 
@@ -218,7 +218,10 @@ class SqliteEngine:
 
     async def drain(self) -> None:
         """The caller holds the primary record: what this log has is the history."""
-        if (await self._server.shown()).role is RoleNow.FOLLOWING:
+        role = (await self._server.shown()).role
+        if role is RoleNow.REIGNING:
+            return  # It began with that.
+        if role is RoleNow.FOLLOWING:
             await self._server.rest()
         within_s = self._timing.drain_s
         with self._noting_what_does_not_fit():
@@ -253,7 +256,7 @@ class SqliteEngine:
             events=self._events,
         )
         await self._life.stop()
-        await asyncio.to_thread(self._directory.adopt_incoming)
+        await to_its_end(self._directory.adopt_incoming)
         self._found = None
         await self._bind_notes()
         self._tell("database-cloned", donor=donor, position=str(point.position))

@@ -5,7 +5,6 @@ Promises  What is said of the log is durable when it is said: opening it syncs i
 Assumes   The server is down. `Conflict` where it has the log open after all.
 """
 
-import asyncio
 from pathlib import Path
 
 import apsw
@@ -17,23 +16,24 @@ from primacy.engines.sqlite.storage.applier import Applier
 from primacy.errors import Corrupt
 from primacy.replication.log.log import Log, LogLimits
 from primacy.replication.log.record import ORIGIN_POINT, Point
+from primacy.runtime.threads import to_its_end
 from primacy.telemetry import ignore
 
 
 async def log_end(settings: SqliteSettings) -> Point:
     """How far the log goes."""
-    return await asyncio.to_thread(_log_end, settings)
+    return await to_its_end(_log_end, settings)
 
 
 async def applied(settings: SqliteSettings) -> Point:
     """How much of the log is in the database."""
-    return await asyncio.to_thread(_applied, settings)
+    return await to_its_end(_applied, settings)
 
 
 async def cut_unapplied(settings: SqliteSettings, found: Diverged) -> bool:
     """Cut the log where `found` says that the histories part. False where that cannot be done
     without touching the database: nothing was changed then. `is_cut` was noted before."""
-    return await asyncio.to_thread(_cut_unapplied, settings, found.parts_at - 1)
+    return await to_its_end(_cut_unapplied, settings, found.parts_at - 1)
 
 
 def _log_end(settings: SqliteSettings) -> Point:

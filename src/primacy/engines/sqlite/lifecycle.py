@@ -4,7 +4,6 @@ A start cuts nothing and applies nothing: the server rests, and what stands in i
 database waits until its role is known.
 """
 
-import asyncio
 import sys
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from primacy.engines.sqlite.server.spec import PullSpec, Spec
 from primacy.engines.sqlite.settings import SqliteSettings
 from primacy.errors import Conflict, Unavailable
 from primacy.model import Epoch
+from primacy.runtime.threads import to_its_end
 
 WORDS_BYTES_MAX = 4096
 OUTPUT_BYTES_MAX = 16 << 20
@@ -81,7 +81,7 @@ class Lifecycle:
         self._client.forget()
         starts = self._promises.notes.starts + 1
         self._promises.note(starts=starts, following_epoch=Epoch(0))
-        await asyncio.to_thread(self._prepare)
+        await to_its_end(self._prepare)
         await self._process.start(
             [sys.executable, "-P", "-m", PROGRAM, str(self._settings.layout.spec)],
             environment={"PYTHONPATH": SOURCES},

@@ -233,7 +233,7 @@ class PullDoor:
         self._excluded.discard(node)
 
     def admit_all(self) -> None:
-        """Another reign begins: who is excluded in it is to be said anew."""
+        """Another reign begins, or none: who is excluded in one is to be said anew."""
         self._excluded.clear()
 
     @property

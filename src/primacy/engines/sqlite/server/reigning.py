@@ -83,6 +83,7 @@ class Reigning:
         self.row = 0
         """The index of the epoch's own record; 0 before it is durable."""
         self._beat: asyncio.Future[int] | None = None
+        self._closing: asyncio.Future[int] | None = None
         self.leading: Leading | None = None
         if pull_door is not None:
             pull_door.admit_all()
@@ -170,10 +171,26 @@ class Reigning:
 
     async def close_doors(self, *, within_s: float) -> int:
         """Refuse writes. Returns the log's end: no commit is in flight then. `Unavailable`: one
-        still waits after so long, and the doors are as before."""
+        still waits after so long, and the doors are as before. Asked again meanwhile, perhaps by
+        an agent that no longer waits for the first answer: the same answer."""
         self._check_living()
-        if self.doors is Doors.CLOSING:
-            raise Conflict("the doors are being closed already", hint="Wait for how that ends.")
+        if self._closing is not None:
+            return await asyncio.shield(self._closing)
+        closing = self._closing = asyncio.get_running_loop().create_future()
+        try:
+            end = await self._close_doors(within_s)
+        except BaseException as error:
+            is_told = isinstance(error, PrimacyError)
+            closing.set_exception(error if is_told else self._not_closed())
+            closing.exception()  # Nobody may have asked again.
+            raise
+        else:
+            closing.set_result(end)
+            return end
+        finally:
+            self._closing = None
+
+    async def _close_doors(self, within_s: float) -> int:
         was_open, self.doors = self.doors is Doors.OPEN, Doors.CLOSING
         self._state.pipeline = None
         self.pipeline.pause(DOORS_CLOSED)
@@ -206,6 +223,9 @@ class Reigning:
         self.doors = Doors.OPEN
         self.pipeline.resume()
         self._state.pipeline = self.pipeline
+
+    def _not_closed(self) -> Unavailable:
+        return Unavailable("the doors were not closed", hint="Look at them, and ask again.")
 
     def _still_busy(self, within_s: float) -> Unavailable:
         waits_at = self.leading.acks.waits_at if self.leading is not None else 0

@@ -249,6 +249,8 @@ class Roles:
         self._check_epoch(following.epoch)
         self._known_epoch = following.epoch
         self._state.leader = leader
+        if self.pull_door is not None:
+            self.pull_door.admit_all()
         if self.replica is None:
             self.replica = await self._new_replica()
             self._state.staleness_s = self.replica.staleness_s
