@@ -129,7 +129,7 @@ def test_an_excluded_or_silent_node_counts_no_longer_and_is_back_once_it_is_let_
             end = await primary.write(b"c has it and does not say so")
             waiting = asyncio.ensure_future(primary.acknowledged(end))
             await until(lambda: c.log.durable == end)
-            assert not waiting.done()
+            await until(lambda: primary.acks.waits_at == end.index)
             with pytest.raises(Conflict, match="1 commits wait for 2"):
                 primary.leading.require(Requirement(acks=1), may_release=False)
             primary.leading.require(Requirement(acks=1), may_release=True)
