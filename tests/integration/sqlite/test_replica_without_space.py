@@ -55,6 +55,7 @@ def test_a_replica_without_space_waits_unacknowledging_and_goes_on_by_itself(
             assert not b.must_clone
             assert b.staleness_s() is None
             assert not b.receiver.status.acknowledges
+            assert b.acknowledges  # It will by itself: nobody may take it for silent.
             await nodes.follow("b", "a", 1)  # As an agent does that is not told yet.
             b.acknowledge(wanted=True)
             assert not b.receiver.status.acknowledges
@@ -63,6 +64,9 @@ def test_a_replica_without_space_waits_unacknowledging_and_goes_on_by_itself(
             await until(lambda: not b.trouble)
             assert b.receiver.status.acknowledges
             assert await count(nodes.url_of("b"), writer.token) == 2
+            b.acknowledge(wanted=False)
+            assert not b.acknowledges
+            b.acknowledge(wanted=True)
             await nodes.servers["c"].roles.rest()
             await writer.execute("INSERT INTO t VALUES (3, 'b acknowledges')")
             await writer.close()

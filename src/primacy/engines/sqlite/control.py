@@ -273,7 +273,8 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     epoch: Epoch
     """That it follows."""
     acknowledges: bool
-    """What is received counts there, or will as soon as it is attached."""
+    """What is received counts there, or will by itself: as soon as it is attached, or once what it
+    waits for has passed (`Shown.trouble`)."""
     reason: str = ""
     """Why the state is what it is, in words."""
     refusal: str = ""

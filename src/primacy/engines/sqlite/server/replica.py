@@ -116,6 +116,12 @@ class Replica:
         self._acknowledges = wanted
         self.receiver.acknowledge(wanted=wanted and not self.trouble)
 
+    @property
+    def acknowledges(self) -> bool:
+        """Now, or by itself as soon as a trouble has passed. False: it surely does not, and whoever
+        is not recorded may be let in."""
+        return self._acknowledges and self.receiver.status.state is not ReceiverState.STOPPED
+
     async def stop(self) -> Point:
         """Receives and applies nothing more. Returns how far the log durably goes."""
         try:

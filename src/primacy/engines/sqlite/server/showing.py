@@ -104,7 +104,7 @@ def _upstream(replica: Replica) -> Upstream:
         state=Receiving[status.state.name],
         node=status.upstream,
         epoch=status.epoch,
-        acknowledges=status.acknowledges,
+        acknowledges=replica.acknowledges,
         reason=status.reason,
         refusal=status.refusal.name if status.refusal is not None else "",
         end=status.source_end,
