@@ -156,7 +156,9 @@ class LocalCluster:
         if guard is not None:
             found["guard"], found["database"] = guard
         elif "database" in found:
-            found["guard"] = _parent_of(found["database"])
+            parent = _live_parent(found["database"], of=str(self.root))
+            if parent is not None:
+                found["guard"] = parent
         return found
 
     def signal_part(self, node: NodeId, part: str, number: signal.Signals) -> None:
@@ -267,5 +269,11 @@ def _is_ours(pid: int, *, of: str) -> bool:
     return state not in "ZX" and of in command
 
 
-def _parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+def _live_parent(pid: int, *, of: str) -> int | None:
+    """None where its own is gone: whoever inherits orphans, the system's first process perhaps, is
+    not ours to kill."""
+    try:
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return parent if _is_ours(parent, of=of) else None

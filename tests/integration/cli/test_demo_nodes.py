@@ -1,0 +1,55 @@
+"""Which processes a demo takes for its own, and would kill."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from primacy.cli.demo_nodes import LocalCluster
+from primacy.clock import SystemClock
+from primacy.model import NodeId
+
+pytestmark = pytest.mark.integration
+
+A = NodeId("a")
+WAITS = "import sys; sys.stdin.read()"
+STARTS_A_CHILD = (
+    "import subprocess, sys\n"
+    f"child = subprocess.Popen([sys.executable, '-c', {WAITS!r}, sys.argv[1]])\n"
+    "print(child.pid, flush=True)\n"
+    "child.wait()\n"
+)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
+    made = LocalCluster(tmp_path, clock=SystemClock(), names=(A,))
+    (made.nodes[A].state_dir / "run").mkdir(parents=True)
+    try:
+        yield made
+    finally:
+        asyncio.run(made.stop_all())
+
+
+def is_database(cluster: LocalCluster, pid: int) -> None:
+    (cluster.nodes[A].state_dir / "run" / "db.pid").write_text(f"{pid}\n")
+
+
+def test_whoever_inherited_a_database_is_no_guard_of_it(cluster: LocalCluster) -> None:
+    """A guard was killed, its database is just dying: the demo once sent SIGKILL to process 1."""
+    argv = [sys.executable, "-c", WAITS, str(cluster.root)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as orphan:
+        is_database(cluster, orphan.pid)
+        assert cluster.pids(A) == {"database": orphan.pid}
+
+
+def test_the_parent_that_runs_for_this_cluster_is_its_guard(cluster: LocalCluster) -> None:
+    argv = [sys.executable, "-c", STARTS_A_CHILD, str(cluster.root)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as guard:
+        assert guard.stdout is not None
+        database = int(guard.stdout.readline())
+        is_database(cluster, database)
+        assert cluster.pids(A) == {"database": database, "guard": guard.pid}
