@@ -226,7 +226,9 @@ class Breaker:
         self.done.append(f"  {winner} wins epoch {epoch}")
         await stage.up(winner)
         first = await self._twice(lambda: stage.begin(winner))
-        await self._open(winner, first, [node for node in found if node != winner])
+        torn = [node for node in MEMBERS if (await stage.seen(node)).is_torn]  # Cannot be sealed.
+        others = [node for node in (*found, *torn) if node not in (winner, but)]
+        await self._open(winner, first, others)
 
     async def _seal(self, node: NodeId) -> Position | None:
         stage = self._stage

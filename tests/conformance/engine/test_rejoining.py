@@ -28,7 +28,7 @@ async def unacknowledged(stage: Stage) -> int:
     return row
 
 
-async def asynchronous(stage: Stage, *statements: str) -> list[int]:
+async def asynchronous(stage: Stage, *statements: str, rows: int = 3) -> list[int]:
     """`a` writes without acknowledgements what nobody else has, and dies; `b` goes on."""
     await stage.ready()
     await stage.lead(A, B, C, acks=0)
@@ -37,14 +37,14 @@ async def asynchronous(stage: Stage, *statements: str) -> list[int]:
     epoch = stage.next_epoch()
     for node in (B, C):
         await stage[node].seal(epoch)
-    rows = [await stage.write(A, is_promised=False) for _ in range(3)]
+    lost = [await stage.write(A, is_promised=False) for _ in range(rows)]
     for statement in statements:
         await stage.harness.change(A, statement)
     await stage[A].beat()
     await stage[A].kill()
     await stage.fail_over(B, C)
     await stage.write(B)
-    return rows
+    return lost
 
 
 def test_an_old_primarys_unacknowledged_commit_is_counted_saved_and_cut(run: Run) -> None:
@@ -125,6 +125,19 @@ def test_what_an_old_primary_alone_has_committed_is_saved_and_taken_back(run: Ru
         assert (await stage.save_diverged(A)).count == 0, "nothing is left of it"
         await stage.rejoin(A, Diverged())
         await stage.write(B)
+        await stage.equal(B, A, C)
+
+    run(scene)
+
+
+def test_rows_of_primacys_own_are_missed_by_nobody_and_taken_back_all_the_same(run: Run) -> None:
+    async def scene(stage: Stage) -> None:
+        await asynchronous(stage, rows=0)
+        found = await stage.save_diverged(A)
+        assert (found.count, found.own_count, found.tables) == (1, 1, ())
+        async with stage.harness.serving(B):
+            await stage.rejoin(A, found)
+        assert not (await stage.seen(A)).is_torn
         await stage.equal(B, A, C)
 
     run(scene)

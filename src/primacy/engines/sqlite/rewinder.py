@@ -87,6 +87,9 @@ class Rewinder:
 
     async def compare(self, rewind: Rewind, primary: NodeId, epoch: Epoch) -> None:
         """Leaves the node following, without acknowledging. `Conflict` where anything differs."""
+        if not rewind.tables:  # Only records of primacy's own were taken back.
+            await self._hands.follow(primary, epoch)
+            return
         theirs = await ask_sums(self._settings, primary, rewind.tables)
         at = theirs.point.index
         if at < rewind.stands_at.sequence:
