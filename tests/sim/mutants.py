@@ -63,6 +63,7 @@ SQLITE: dict[str, Assembly] = {
     "any-epoch-is-served": with_parts(engine=sqlite.WelcomesAnyEpoch),
     "index-without-chain": with_parts(engine=sqlite.PullsByIndex),
     "received-for-applied": with_parts(engine=sqlite.ReportsReceived),
+    "silent-for-the-moment": with_parts(engine=sqlite.SilentForTheMoment),
     "applied-uncompared": with_parts(engine=sqlite.AppliesUncompared),
 }
 """Of the SQLite engine's own rules: run with its model."""

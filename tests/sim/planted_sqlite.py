@@ -1,5 +1,8 @@
 """Bugs of the SQLite engine's own rules: each a subclass of its model."""
 
+from dataclasses import replace
+
+from primacy.engines.api import Replication
 from primacy.model import Epoch, NodeId
 from primacy.sim.engine_log import Record
 from primacy.sim.sqlite_model import SqliteModel
@@ -131,6 +134,19 @@ class SaysApplied(PullReceiver):
 
 class ReportsReceived(SqliteModel):
     receiver_type = SaysApplied
+
+
+class ShowsTheMoment(PullReceiver):
+    """A replica that waits for space says that it does not acknowledge, and does so again by itself
+    once it has space."""
+
+    def observed(self) -> Replication:
+        seen = super().observed()
+        return replace(seen, acknowledges=seen.acknowledges and self.reported().acknowledges)
+
+
+class SilentForTheMoment(SqliteModel):
+    receiver_type = ShowsTheMoment
 
 
 class Eager(PullReceiver):

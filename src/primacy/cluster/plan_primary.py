@@ -118,14 +118,19 @@ def _stuck(view: View, policy: Policy, record: DurabilityRecord) -> str:
     """Commits wait for acknowledgements that will not come, although everything is held.
 
     A MariaDB replica that received a commit before it began to acknowledge never acknowledges it,
-    and while that commit waits no later one reaches the log. Whoever takes over holds it.
+    and while that commit waits no later one reaches the log. Whoever takes over holds it. An engine
+    whose replicas repeat what they say loses none: one that holds a commit may have to apply it
+    first, or may just have got space again.
     """
+    if view.engine.sending.repeats_acks:
+        return ""
     if not view.engine.sending.waiting_commits or view.blocked_for_s < policy.stuck_after_s:
         return ""
     holders = [
         each.node
         for each in record.members
-        if acknowledges(view, record, each) and _has_all(view, each.node)
+        if acknowledges(view, record, each)
+        and view.store.nodes[each.node].received >= view.engine.received
     ]
     if record.acks == 0 or len(holders) < record.acks:
         return ""
@@ -133,13 +138,6 @@ def _stuck(view: View, policy: Policy, record: DurabilityRecord) -> str:
         f"commits have waited for {view.blocked_for_s:.1f} s although {', '.join(holders)} hold(s)"
         " everything: the acknowledgement was lost and will not come"
     )
-
-
-def _has_all(view: View, member: NodeId) -> bool:
-    """As far as an acknowledgement says: one that is still to apply it owes none yet."""
-    status = view.store.nodes[member]
-    reached = status.applied if view.engine.sending.counts_applied else status.received
-    return reached >= view.engine.received
 
 
 def _full(view: View, record: DurabilityRecord) -> str:

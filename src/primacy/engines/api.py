@@ -64,8 +64,9 @@ class Sending:
 
     acks: int = 0
     """How many acknowledgements a commit waits for, in effect now."""
-    counts_applied: bool = False
-    """A replica acknowledges what it has applied, not what it has received."""
+    repeats_acks: bool = False
+    """A replica says again and again how far it is, so that no acknowledgement can be lost: one
+    that does not come is still owed (MariaDB's comes once or never)."""
     receivers: frozenset[NodeId] = frozenset()
     """Nodes that are attached now, one whose connection is just being ended included."""
     connections: Mapping[NodeId, int] = field(default_factory=dict)

@@ -24,7 +24,6 @@ from primacy.engines.api import (
 )
 from primacy.errors import Conflict, Unavailable
 from primacy.model import Epoch, NodeId
-from primacy.replication.pull.acks import AckOn
 from primacy.sim.engine_log import Commit, Kind
 from primacy.sim.engine_model import NOTE_S, POLL_S, ModelEngine
 from primacy.sim.sqlite_files import SqliteFiles
@@ -126,7 +125,7 @@ class SqliteModel(ModelEngine):
         seen, files = super().observation(), self.data
         if seen.state is ServerState.ABSENT:
             return seen
-        sending = replace(seen.sending, counts_applied=self.ack_on is AckOn.APPLIED)
+        sending = replace(seen.sending, repeats_acks=True)
         seen = replace(seen, sending=sending, is_disk_full=self.disk.is_full, is_torn=files.is_torn)
         if seen.state is ServerState.RUNNING:
             return seen

@@ -187,7 +187,9 @@ class PullReceiver(Receiver):
         self._is_parted = False
 
     def observed(self) -> Replication:
-        is_well = self.error is None and self.trouble is None
+        """What it was told to acknowledge counts, not what it does at the moment: one that waits
+        for space goes on by itself."""
+        is_well = self.error is None and self.trouble is None and not self._engine.disk.is_full
         return Replication(
             upstream=self.upstream,
             is_receiving=self.is_connected,
@@ -204,7 +206,8 @@ class PullReceiver(Receiver):
 
     @property
     def may_apply(self) -> bool:
-        return self.upstream is not None and self.confirmed == self._epoch and not self.trouble
+        is_confirmed = self.upstream is not None and self.confirmed == self._epoch
+        return is_confirmed and not self.trouble and not self._engine.disk.is_full
 
     def start(self, upstream: NodeId, epoch: Epoch, *, acknowledge: bool) -> None:
         """Of the same epoch and upstream, only what a report means is changed."""
@@ -268,6 +271,7 @@ class PullReceiver(Receiver):
     def on_alive(self, connection: int, sent: int) -> None:
         super().on_alive(connection, sent)
         if connection == self._connection:
+            self._engine.schedule_apply()
             self.report()
 
     def acknowledge(self, end: int) -> None:
@@ -279,13 +283,15 @@ class PullReceiver(Receiver):
         engine = self._engine
         if not self.is_connected or self.upstream is None:
             return
-        if self.is_acknowledging:
+        report = self.reported()
+        if report.acknowledges:
             engine.witnesses.on_acknowledge(engine, engine.fleet[self.upstream], self._epoch)
-        self._say("report", self.reported())
+        self._say("report", report)
 
     def reported(self) -> Report:
-        files = self._engine.files
-        return Report(files.synced, min(files.applied, files.synced), self.is_acknowledging)
+        files, is_full = self._engine.files, self._engine.disk.is_full
+        acknowledges = self.is_acknowledging and not is_full
+        return Report(files.synced, min(files.applied, files.synced), acknowledges)
 
     def _say(self, what: str, message: Greeting | Report) -> None:
         engine = self._engine

@@ -177,20 +177,20 @@ SITUATIONS: dict[str, tuple[View, type[do.Action] | None]] = {
         ),
         do.GiveUp,
     ),
-    "commits that wait until a member has applied what it holds: wait": (
+    "commits that wait where a member says again how far it is, once it has applied them: wait": (
         primary(
             blocked_for_s=5.0,
             engine=seen(
                 A,
                 is_read_only=False,
                 received=AHEAD,
-                sending=Sending(acks=1, waiting_commits=2, counts_applied=True),
+                sending=Sending(acks=1, waiting_commits=2, repeats_acks=True),
             ),
             store=store(primary=record(), nodes={B: status(B, received=AHEAD), C: status(C)}),
         ),
         None,
     ),
-    "and the same where receiving is enough: give up": (
+    "and the same where an acknowledgement comes once or never: give up": (
         primary(
             blocked_for_s=5.0,
             engine=seen(

@@ -11,7 +11,6 @@ from primacy.engines.api import Observation, Replication, Sending, ServerState
 from primacy.engines.notes import Notes
 from primacy.engines.sqlite.control import Doors, Receiving, RoleNow, Shown, Upstream, Writes
 from primacy.model import ORIGIN, Incarnation, Position
-from primacy.replication.pull.acks import AckOn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +125,7 @@ def _sending(shown: Shown) -> Sending:
     connections = Counter(each.node for each in shown.attached)
     return Sending(
         acks=shown.acks,
-        counts_applied=shown.ack_on is AckOn.APPLIED,
+        repeats_acks=True,
         receivers=frozenset(connections),
         connections=dict(connections),
         acknowledging_count=sum(each.acknowledges for each in shown.attached),
