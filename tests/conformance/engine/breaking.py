@@ -205,7 +205,7 @@ class Breaker:
 
     async def _fail_over(self, *, but: NodeId | None = None) -> None:
         """The promotion rule, 4 and 5, and then rule 3."""
-        stage = self._stage
+        stage, self._primary = self._stage, None  # Its lease has ended, whatever it still does.
         epoch = stage.next_epoch()
         found: dict[NodeId, Position] = {}
         for node in self._chance.sample(MEMBERS, len(MEMBERS)):

@@ -160,9 +160,10 @@ class Stage:
 
     async def arm(self, primary: NodeId) -> None:
         guardian = self._guardian(primary)
-        known, earlier = self._pages.pop(primary, (None, self.epoch))
-        if known is guardian and earlier < self.epoch:
-            await guardian.close(earlier)
+        _, earlier = self._pages.pop(primary, (None, self.epoch))
+        if earlier < self.epoch:
+            with suppress(Conflict):  # Of another server's page.
+                await guardian.close(earlier)
         await guardian.arm(self.epoch, time.clock_gettime(time.CLOCK_BOOTTIME) + LEASE_S)
         self._pages[primary] = guardian, self.epoch
 
