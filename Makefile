@@ -11,6 +11,7 @@ SOAK_SEEDS ?= 2000
 ROUNDS ?= 10
 SEED ?= 1
 MINUTES ?= 60
+FAILOVERS ?= 20
 WORKERS ?= 2
 
 BIN := .venv/bin
@@ -79,8 +80,9 @@ soak-faults: install $(SYSTEM)  ## every fault ROUNDS times, then 100 random one
 	$(BIN)/python benchmarks/failover.py --engine $(ENGINE) --rounds $(ROUNDS) --profile fast $(ARGS)
 	$(BIN)/primacy demo --engine $(ENGINE) --fault random --rounds 100 --seed $(SEED) $(ARGS)
 
-soak-sqlite: install  ## 500 kills, a database of 2 GB, 100,000 random statements in each logging mode (SEED=1), by hand
+soak-sqlite: install  ## 500 kills, 20 failovers counted through (FAILOVERS=20), 2 GB, 100,000 random statements per mode, by hand
 	$(BIN)/python -m tests.integration.sqlite.crashing --kills 500 --seed $(SEED)
+	$(BIN)/python -m tests.integration.sqlite.counting --failovers $(FAILOVERS) --seed $(SEED)
 	$(BIN)/python benchmarks/sqlite_growth.py
 	$(BIN)/python -m tests.unit.engines.sqlite.storage.random_sql --statements 100000 --seed $(SEED)
 
