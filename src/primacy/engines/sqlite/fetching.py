@@ -83,8 +83,8 @@ async def fetch(
     if donor == settings.node or donor not in settings.clone_doors:
         raise Rejected(f"{donor} is no donor for {settings.node}", hint="Name another data node.")
     path = database_in(settings.layout.incoming, settings.database)
-    download = await to_its_end(Download.begun, directory, path, donor)
-    with closing(download):
+    with closing(Download(path, donor)) as download:
+        await to_its_end(download.begin, directory)
         moved_at_s, moved_bytes = clock.now_s(), download.done_bytes
         while not download.is_whole:
             try:
@@ -167,20 +167,18 @@ class Download:
         self._donor = donor
         self._hasher = blake2b(digest_size=DIGEST_BYTES)
         self._synced_bytes = 0
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._file = os.fdopen(fd, "r+b", buffering=0)
-        self._fd = fd
+        self._fd = -1
+        """Of the file, from `begin` to `close`."""
 
-    @classmethod
-    def begun(cls, directory: Directory, path: Path, donor: NodeId) -> "Download":
-        """What an earlier call has of this donor's copy, or nothing."""
-        note = _note_in(path.parent)
-        if note is None or note.donor != donor:
+    def begin(self, directory: Directory) -> None:
+        """From what an earlier call has of this donor's copy, or from nothing."""
+        note = _note_in(self._path.parent)
+        is_known = note is not None and note.donor == self._donor
+        if not is_known:
             directory.clear_incoming()
-            return cls(path, donor)
-        download = cls(path, donor)
-        download._take_up(note.ticket)
-        return download
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if note is not None and is_known:
+            self._take_up(note.ticket)
 
     def _take_up(self, ticket: str) -> None:
         self.ticket = ticket
@@ -270,7 +268,9 @@ class Download:
         (self._path.parent / NOTE_NAME).unlink(missing_ok=True)
 
     def close(self) -> None:
-        self._file.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 def _note_in(incoming: Path) -> Note | None:
