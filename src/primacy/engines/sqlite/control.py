@@ -159,7 +159,7 @@ class OpenDoors(msgspec.Struct, frozen=True, tag="open-doors"):
 class CloseDoors(msgspec.Struct, frozen=True, kw_only=True, tag="close-doors"):
     """-> `Done` with the log's end: no commit is in flight, and none begins before `OpenDoors`.
     Transactions that clients hold open are undone. `Unavailable` where a commit still waits after
-    `within_s`: the doors are as before."""
+    `within_s`: the doors are as before. Asked again meanwhile, it joins the first call."""
 
     within_s: float
 
