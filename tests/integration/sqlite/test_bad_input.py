@@ -201,6 +201,8 @@ def test_a_file_that_was_damaged_while_the_server_was_down_is_told_of(
                     connection.execute("SELECT sum(length(a)) FROM t").fetchall()
                 with pytest.raises(db.Error, match="malformed"):
                     connection.execute("DELETE FROM t WHERE a = 1")
+            assert server.wait() == 1  # So that a replica whose file is whole can lead.
+            assert "the database file is damaged" in server.events.splitlines()[-1]
             return
         server.spawn()
         assert server.wait() == 2

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from primacy.clock import SystemClock
@@ -238,6 +239,78 @@ def test_a_log_that_cannot_be_written_breaks_the_pipeline(stage: Stage) -> None:
     state, _ = stage.ended.get(timeout=WAIT_S)
     assert state is State.BROKEN
     assert stage.rows("SELECT a FROM t") == []
+
+
+def with_damage(folder: Path) -> Stage:
+    """The pages of table `big` are noise; those of `t` are whole."""
+    made = Stage(folder)
+    for sql in (
+        "CREATE TABLE t (a)",
+        "CREATE TABLE big (a)",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100) "
+        "INSERT INTO big SELECT zeroblob(2000) FROM n",
+    ):
+        assert isinstance(made.submit(sql).answer, Done)
+    made.close()
+    connection = apsw.Connection(str(made.path))
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    root = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'big'").get
+    page_bytes = connection.execute("PRAGMA page_size").get
+    connection.close()
+    with made.path.open("r+b") as file:
+        file.seek((root - 1) * page_bytes)
+        file.write(b"\xaa" * page_bytes)
+    return Stage(folder)
+
+
+def test_a_page_that_is_damaged_breaks_the_pipeline_and_nothing_of_its_group_is_logged(
+    tmp_path: Path,
+) -> None:
+    stage = with_damage(tmp_path)
+    release = held_back(stage)
+    first = stage.submit("INSERT INTO t VALUES (0)")
+    until(lambda: stage.log.end.index == 5)
+    good, bad, behind = (
+        stage.submit(sql)
+        for sql in ("INSERT INTO t VALUES (1)", "DELETE FROM big", "INSERT INTO t VALUES (2)")
+    )
+    release.set()
+    assert isinstance(first.answer, Done)
+    failed = bad.answer
+    assert isinstance(failed, Failure)
+    assert (failed.branch, failed.code) == (Branch.REJECTED, apsw.SQLITE_CORRUPT)
+    state, why = stage.ended.get(timeout=WAIT_S)
+    assert (state, "the database file is damaged" in why) == (State.BROKEN, True)
+    assert stage.log.end.index == 5
+    stage.close()  # As the reign does when it hears of it.
+    for each in (good, behind):
+        again = each.answer
+        assert isinstance(again, Failure)
+        assert again.branch is Branch.NOT_PRIMARY
+
+
+def test_a_page_that_is_damaged_breaks_the_pipeline_in_a_transaction_too(tmp_path: Path) -> None:
+    stage = with_damage(tmp_path)
+    failed = stage.submit("DELETE FROM big", begin=Access.WRITE, owner=object()).answer
+    assert isinstance(failed, Failure)
+    assert failed.code == apsw.SQLITE_CORRUPT
+    state, _ = stage.ended.get(timeout=WAIT_S)
+    assert state is State.BROKEN
+    assert stage.log.end.index == 4
+    stage.close()
+
+
+def test_what_a_client_does_to_an_index_of_its_own_does_not_end_the_reign(stage: Stage) -> None:
+    for sql in (
+        "CREATE VIRTUAL TABLE f USING fts5(a, content='t')",
+        "INSERT INTO t VALUES ('not in it')",
+    ):
+        assert isinstance(stage.submit(sql).answer, Done)
+    failed = stage.submit("INSERT INTO f(f, rank) VALUES('integrity-check', 1)").answer
+    assert isinstance(failed, Failure)
+    assert failed.code == apsw.SQLITE_CORRUPT_VTAB
+    assert isinstance(stage.submit("INSERT INTO t VALUES (1)").answer, Done)
+    assert stage.ended.empty()
 
 
 def test_doors_that_close_undo_the_transaction_that_holds_the_writer(stage: Stage) -> None:

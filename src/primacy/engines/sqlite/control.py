@@ -64,7 +64,7 @@ class Writes(Enum):
     """Transactions are in the log, and whether they stand is not for this server to say. The reign
     is over: kill the server."""
     BROKEN = "broken"
-    """The disk failed: the process ends by itself."""
+    """The disk failed, or a write met a damaged page of the file: the process ends by itself."""
 
 
 class Receiving(Enum):

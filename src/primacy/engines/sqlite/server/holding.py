@@ -13,6 +13,7 @@ from primacy.engines.sqlite.server.committing import Committer
 from primacy.engines.sqlite.server.failures import ERRORS, failure_of
 from primacy.engines.sqlite.server.jobs import Inbox, Job, Left
 from primacy.engines.sqlite.server.running import done_of, run_undoably
+from primacy.engines.sqlite.storage.failures import is_damage
 
 
 class _Undo(Exception):
@@ -63,6 +64,8 @@ class _Holding:
             self._committer.answer(
                 job, failure_of(error, request.number, is_in_transaction=is_open)
             )
+            if is_damage(error):
+                raise
         else:
             done = done_of(answer, request.number, token="", is_in_transaction=True)
             self._committer.answer(job, done)
@@ -91,6 +94,8 @@ def hold(committer: Committer, inbox: Inbox, first: Job) -> None:
         writer.rollback()
         if commit is not None:
             committer.answer(commit, failure_of(error, commit.request.number))
+        if is_damage(error):
+            raise
         return
     if commit is None:
         return

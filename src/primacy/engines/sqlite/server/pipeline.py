@@ -11,6 +11,7 @@
     taking --commit cannot be acknowledged--> in doubt: takes nothing more, the log decides later
      |  ^  \
      |  |   +--sync or COMMIT failed--------> broken: the process stops, and replays at its start
+     |  |   +--a page of the file is damaged --> the same: a replica's is whole
      v  |
     paused: primacy's own records are taken, a client's requests are not
 
@@ -31,7 +32,7 @@ from primacy.engines.sqlite.server.holding import expired, hold
 from primacy.engines.sqlite.server.jobs import Answer, Inbox, Job, Own
 from primacy.engines.sqlite.server.kept import Kept, KeptAnswer
 from primacy.engines.sqlite.server.running import done_of, run_alone
-from primacy.engines.sqlite.storage.failures import GroupLost
+from primacy.engines.sqlite.storage.failures import RECLONE, GroupLost, is_damage
 from primacy.engines.sqlite.storage.recording import Change
 from primacy.errors import Conflict, PrimacyError
 from primacy.replication.log.record import Kind
@@ -105,7 +106,8 @@ class Pipeline:
         except InDoubt as error:
             self._end(State.IN_DOUBT, str(error))
         except (PrimacyError, apsw.Error, OSError) as error:
-            self._end(State.BROKEN, str(error))
+            damage = f"the database file is damaged: {error}. {RECLONE}"
+            self._end(State.BROKEN, damage if is_damage(error) else str(error))
         except BaseException as error:
             self._end(State.BROKEN, f"{type(error).__name__}: {error}")
             raise
@@ -147,7 +149,7 @@ class Pipeline:
                 continue
             try:
                 with_answer = self._executed(job)
-            except GroupLost as error:
+            except (GroupLost, apsw.Error) as error:
                 again = [each for each, *_ in done] + jobs[place + 1 :]
                 self._lost(job, again, error)
                 return
@@ -164,8 +166,9 @@ class Pipeline:
                 self._kept.is_prepared()
             self._answer_all(done, first)
 
-    def _lost(self, job: Job, again: list[Job], error: GroupLost) -> None:
-        """All were undone, for the sake of one. The others are the next, if there is a next."""
+    def _lost(self, job: Job, again: list[Job], error: GroupLost | apsw.Error) -> None:
+        """All were undone, for the sake of one. The others are the next, if there is a next: damage
+        is raised again."""
         self._writer.rollback()
         if self.inbox.is_refusing:
             again.insert(0, job)
@@ -173,6 +176,8 @@ class Pipeline:
             self.committer.answer(job, failure_of(error, job.request.number))
         for each in self.inbox.put_back(again):
             self.committer.answer(each, not_begun(each, DOORS_CLOSED))
+        if is_damage(error):
+            raise error
 
     def _executed(self, job: Job) -> tuple[Job, KeptAnswer | Failure, Change | None]:
         request = job.request
@@ -188,6 +193,8 @@ class Pipeline:
         except GroupLost:
             raise
         except ERRORS as error:
+            if is_damage(error):
+                raise
             if not self._writer.is_in_group or self.inbox.is_refusing:
                 raise GroupLost(str(error), hint="Run it again.") from error
             return job, failure_of(error, request.number), None
@@ -215,6 +222,8 @@ class Pipeline:
             self._writer.rollback()
             for job in jobs:
                 self.committer.answer(job, failure_of(error, job.request.number))
+            if is_damage(error):
+                raise
             return False
         return True
 

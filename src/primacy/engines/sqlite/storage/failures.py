@@ -52,6 +52,13 @@ class NotInvertible(Rejected):
     """A transaction cannot be taken back row by row. Clone the node instead."""
 
 
+def is_damage(error: BaseException) -> bool:
+    """The file's own pages make no sense. Not what SQLite says in the same words of a virtual
+    table, which a client can bring about (FTS5 beside other content than it has indexed)."""
+    damage = (apsw.SQLITE_CORRUPT, apsw.SQLITE_NOTADB)
+    return isinstance(error, apsw.Error) and getattr(error, "extendedresult", 0) in damage
+
+
 @contextmanager
 def opening(path: Path) -> Iterator[None]:
     """Around the first look at a database file: SQLite's errors in words that say what to do."""
