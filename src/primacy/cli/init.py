@@ -195,7 +195,7 @@ def init(  # noqa: PLR0913 - one parameter per option is typer's way.
         state_dir=state_dir or ("state" if is_one_machine else ""),
         is_insecure=insecure,
         has_token=token,
-        has_users=bool(user),
+        has_users=bool(user) and engine in ENGINE_KEYS,  # One that is unknown is refused below.
     )
     text = rendered(wish)
     made = checked(text, path.parent)

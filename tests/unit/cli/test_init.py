@@ -139,6 +139,7 @@ WRONG_USERS = {
     "an engine that has its own": ("mariadb", "app", "users are made in SQL"),
     "no name of a file": ("sqlite", "../app", "it names a file, too"),
     "a file that is there": ("sqlite", "old", "old.password exists and is never overwritten"),
+    "an engine that is unknown": ("oracle", "app", "this version has: mariadb, sqlite"),
 }
 
 
