@@ -180,9 +180,12 @@ class Demo:
         is_equal = False
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(scene.run())
-            await scene.wait_until(
-                lambda: not scene.ailments(), "a primary and two replicas", READY_WITHIN_S
-            )
+
+            def is_ready() -> bool:
+                cluster.check_agents()
+                return not scene.ailments()
+
+            await scene.wait_until(is_ready, "a primary and two replicas", READY_WITHIN_S)
             stage = Stage(
                 cluster=cluster,
                 scene=scene,

@@ -29,6 +29,7 @@ STORE_PORTS = ("peer_port", "store_port")
 """What the members of the store and their clients say to each other."""
 PARTS = ("agent", "guard", "router", "database")
 GONE_WITHIN_S = 10.0
+LAST_WORDS_BYTES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +191,17 @@ class LocalCluster:
     def is_agent_alive(self, node: NodeId) -> bool:
         agent = self._agents.get(node)
         return agent is not None and agent.poll() is None
+
+    def check_agents(self) -> None:
+        """`Unavailable` with the last words of an agent that has ended by itself."""
+        for node, agent in self._agents.items():
+            if agent.poll() is not None:
+                said = self.nodes[node].log.read_bytes()[-LAST_WORDS_BYTES:]
+                words = said.decode(errors="replace").strip() or "nothing"
+                raise Unavailable(
+                    f"{node}'s agent ended with exit code {agent.returncode}; it said: {words}",
+                    hint="Mend what it says, and start again.",
+                )
 
     async def stop_all(self) -> None:
         """End every process that this cluster started, databases last."""

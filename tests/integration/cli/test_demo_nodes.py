@@ -1,6 +1,7 @@
-"""Which processes a demo takes for its own, and would kill."""
+"""Which processes a demo takes for its own, and would kill; and agents that cannot start."""
 
 import asyncio
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from primacy.cli.demo import Demo, DemoOptions
+from primacy.cli.demo_faults.catalogue import programme
 from primacy.cli.demo_nodes import LocalCluster
 from primacy.clock import SystemClock
 from primacy.model import NodeId
@@ -53,3 +56,15 @@ def test_the_parent_that_runs_for_this_cluster_is_its_guard(cluster: LocalCluste
         database = int(guard.stdout.readline())
         is_database(cluster, database)
         assert cluster.pids(A) == {"database": database, "guard": guard.pid}
+
+
+def test_agents_that_cannot_start_end_the_demo_with_what_they_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chance = random.Random(1)
+    plan = programme("crash", engine="sqlite", rounds=1, chance=chance)
+    demo = Demo(DemoOptions(acks=7), plan, chance)
+    assert asyncio.run(demo.run(tmp_path)) == 1
+    said = capsys.readouterr().out
+    assert "'s agent ended with exit code 2" in said
+    assert "durability.acks = 7" in said
