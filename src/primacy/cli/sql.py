@@ -2,6 +2,7 @@
 
 import getpass
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -108,7 +109,7 @@ def _converse(shell: Shell) -> None:
     import readline  # Changes how stdin behaves: only where a person types.
 
     history = HISTORY.expanduser()
-    if history.exists():
+    with suppress(OSError):  # There is none yet, or it is not this user's: the shell works without.
         readline.read_history_file(history)
     readline.set_history_length(HISTORY_LINES_MAX)
     say(f"{shell.banner}  .help for help, Ctrl-D to leave")
@@ -126,7 +127,10 @@ def _converse(shell: Shell) -> None:
             except KeyboardInterrupt:
                 complain("interrupted")
     finally:
-        readline.write_history_file(history)
+        try:
+            readline.write_history_file(history)
+        except OSError as error:
+            complain(f"note: what was typed is not kept in {history}: {error.strerror}")
 
 
 def _typed(shell: Shell) -> str | None:

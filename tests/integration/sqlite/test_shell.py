@@ -178,24 +178,37 @@ def test_a_person_types_statements_over_lines_and_finds_them_again(
         "SELECT 40 +\n2 AS n;\nBEGIN;\nROLLBACK;\nSELECT missing;\n"
         ".json on\nSELECT 7 AS n;\n.quit\n"
     )
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "primacy.cli.main", "sql", server.url],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "HOME": str(tmp_path), "TERM": "dumb"},
-    ) as shell:
-        os.close(theirs)
-        os.write(ours, typed.encode())
-        out = read_to_end(ours)
-    assert shell.returncode == 0, out
+    code, out = typed_into_a_shell(server, typed, home=tmp_path)
+    assert code == 0, out
     assert "primacy sql, connected to a" in out
     assert "42" in out.split()
     assert "primacy*> " in out
     assert "no such column: missing" in out
     assert '{"n": 7}' in out
     assert "2 AS n;" in (tmp_path / ".primacy_sql_history").read_text()
+
+
+def test_whoever_has_no_home_has_a_shell_without_a_history(server: Served, tmp_path: Path) -> None:
+    code, out = typed_into_a_shell(server, "SELECT 6 * 7;\n.quit\n", home=tmp_path / "missing")
+    assert code == 0, out
+    assert "42" in out.split()
+    assert "note: what was typed is not kept" in out
+
+
+def typed_into_a_shell(server: Served, typed: str, *, home: Path) -> tuple[int, str]:
+    """Exit code, and all that stood on the terminal."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "primacy.cli.main", "sql", server.url],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "HOME": str(home), "TERM": "dumb"},
+    ) as shell:
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        out = read_to_end(ours)
+    return shell.returncode, out
 
 
 def read_to_end(terminal: int) -> str:
