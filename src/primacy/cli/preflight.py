@@ -8,7 +8,7 @@ Does not  Hold what it checked: a port may be taken a moment later, and the agen
 import importlib.util
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from primacy.cli.kit import kit_of
@@ -54,10 +54,11 @@ def check_router(config: Config, node: str) -> None:
         raise ConfigRejected(f"the router of {node} cannot start here", tuple(problems))
 
 
-def _port_problems(config: Config, node: str, keys: Iterable[str]) -> Iterator[Problem]:
-    host, ports = config.node(node).host, config.ports(node)
-    for key in keys:
-        yield from _port_problem(f"nodes.{node}.{key}", host, ports[key])
+def _port_problems(config: Config, node: str, keys: Collection[str]) -> Iterator[Problem]:
+    host = config.node(node).host
+    for key, port in config.ports(node).items():
+        if key in keys:
+            yield from _port_problem(f"nodes.{node}.{key}", host, port)
 
 
 def _port_problem(key: str, host: str, port: int) -> Iterator[Problem]:

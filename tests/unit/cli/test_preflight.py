@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,19 @@ def test_a_port_that_is_taken_is_named(config: Config, taken: int) -> None:
     assert (
         f"127.0.0.1:{taken}: address already in use" in mistakes(config, "a")["nodes.a.store_port"]
     )
+
+
+def test_ports_that_are_taken_are_named_in_the_order_of_the_file(config: Config) -> None:
+    ports = config.ports("a")
+    with ExitStack() as stack:
+        for port in ports.values():
+            listener = stack.enter_context(socket.socket())
+            listener.bind(("127.0.0.1", port))
+            listener.listen(1)
+        keys = [key for key in ports if key != "api_port"]
+        assert [key for key in mistakes(config, "a") if key.endswith("_port")] == [
+            f"nodes.a.{key}" for key in (*keys, "api_port")
+        ]
 
 
 def test_a_foreign_data_directory_is_never_touched(config: Config, tmp_path: Path) -> None:
