@@ -415,6 +415,30 @@ def test_whoever_is_to_rest_gives_a_replay_up_and_its_caller_hears_so(
     asyncio.run(work())
 
 
+@pytest.mark.parametrize("to", ["reign", "drain", "follow"])
+def test_a_file_that_was_emptied_while_it_was_open_is_of_no_use_and_is_not_waited_for(
+    tmp_path: Path, to: str
+) -> None:
+    """SQLite says only that it is locked, by our own readers, and would say so for ever."""
+
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            await leave_a_tail(nodes)
+            server = nodes.servers["b"]
+            os.truncate(server.spec.database_path, 0)
+            asked: dict[str, Callable[[], Awaitable[object]]] = {
+                "reign": lambda: server.roles.reign(Epoch(2)),
+                "drain": lambda: server.roles.drain(within_s=WAIT_S),
+                "follow": lambda: nodes.follow("b", "a", 2),
+            }
+            with pytest.raises(Rejected, match="emptied or overwritten"):
+                await asked[to]()
+            assert server.roles.must_clone
+            assert "emptied or overwritten" in server.roles.trouble
+
+    asyncio.run(work())
+
+
 async def told(work: Awaitable[object]) -> PrimacyError | None:
     try:
         await work

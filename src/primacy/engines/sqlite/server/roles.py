@@ -13,7 +13,8 @@ Assumes   The event loop calls; whoever calls has noted "below this epoch refuse
 import asyncio
 import random
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from primacy.engines.sqlite.server.reigning import EndClients, Reigning
 from primacy.engines.sqlite.server.replica import Replica
 from primacy.engines.sqlite.server.spec import Spec
 from primacy.engines.sqlite.server.state import Permits, ServerState
+from primacy.engines.sqlite.storage.failures import opening
 from primacy.engines.sqlite.storage.writer import Writer
 from primacy.errors import Conflict, Rejected, Unavailable
 from primacy.model import Address, Epoch, Member, NodeId
@@ -137,13 +139,15 @@ class Roles:
         await self._replay(within_s=None)
         path, settings = self._spec.database_path, self._spec.storage
         seeds = random.Random(secrets.randbits(64))
+        with self._noting_what_does_not_fit(), opening(path):
+            writer = Writer(path, settings, clock=self._clock, seeds=seeds)
         self._known_epoch = epoch
         self.reigning = Reigning(
             self._spec,
             self.log,
             self._state,
             epoch=epoch,
-            writer=Writer(path, settings, clock=self._clock, seeds=seeds),
+            writer=writer,
             pull_door=self.pull_door,
             permits=self._permits,
             on_broken=self._on_broken,
@@ -252,7 +256,8 @@ class Roles:
         if self.pull_door is not None:
             self.pull_door.admit_all()
         if self.replica is None:
-            self.replica = await self._new_replica()
+            with self._noting_what_does_not_fit():
+                self.replica = await self._new_replica()
             self._state.staleness_s = self.replica.staleness_s
         self.replica.limit(apply_until)
         await self.replica.follow(following, address, acknowledge=acknowledge)
@@ -336,28 +341,27 @@ class Roles:
         self._must_give_up = False
         path, settings, state = self._spec.database_path, self._spec.storage, self._state
         deadline_s = None if within_s is None else self._clock.now_s() + within_s
-        replay = await asyncio.to_thread(Replay, path, self.log, settings)
-        start = replay.applied
-        try:
-            while not replay.is_done:
-                if self._must_give_up:
-                    raise Conflict(
-                        f"applying the log was given up at {replay.applied.position}",
-                        hint="Something else was asked for. What is applied stays so.",
-                    )
-                if deadline_s is not None and self._clock.now_s() >= deadline_s:
-                    raise Unavailable(
-                        f"within {within_s:.1f} s the log, which goes to"
-                        f" {self.log.durable.position}, was applied to {replay.applied.position}",
-                        hint="Ask again: it goes on from there.",
-                    )
-                state.on_applied(await asyncio.to_thread(replay.step))
-                state.on_heartbeat(replay.heartbeat)
-        except Rejected as error:
-            self.unfit = error.what
-            raise
-        finally:
-            replay.close()
+        with self._noting_what_does_not_fit():
+            replay = await asyncio.to_thread(Replay, path, self.log, settings)
+            start = replay.applied
+            try:
+                while not replay.is_done:
+                    if self._must_give_up:
+                        raise Conflict(
+                            f"applying the log was given up at {replay.applied.position}",
+                            hint="Something else was asked for. What is applied stays so.",
+                        )
+                    if deadline_s is not None and self._clock.now_s() >= deadline_s:
+                        raise Unavailable(
+                            f"within {within_s:.1f} s the log, which goes to"
+                            f" {self.log.durable.position}, was applied to"
+                            f" {replay.applied.position}",
+                            hint="Ask again: it goes on from there.",
+                        )
+                    state.on_applied(await asyncio.to_thread(replay.step))
+                    state.on_heartbeat(replay.heartbeat)
+            finally:
+                replay.close()
         records = replay.applied.index - start.index
         if records:
             at = str(replay.applied.position)
@@ -393,6 +397,15 @@ class Roles:
         while self._task is not None:
             self._must_give_up = True
             await asyncio.wait([self._task])
+
+    @contextmanager
+    def _noting_what_does_not_fit(self) -> Iterator[None]:
+        """Around what opens the database, or applies the log to it."""
+        try:
+            yield
+        except Rejected as error:
+            self.unfit = error.what
+            raise
 
     async def _new_replica(self) -> Replica:
         door = self.pull_door

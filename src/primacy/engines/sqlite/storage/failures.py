@@ -67,7 +67,24 @@ def opening(path: Path) -> Iterator[None]:
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise Rejected(f"the database file {path} is damaged: {error}", hint=RECLONE) from error
     except apsw.Error as error:
+        if isinstance(error, apsw.BusyError) and not _has_wal(path):
+            what = f"the database file {path} was emptied or overwritten while it was open"
+            raise Rejected(what, hint=RECLONE) from error
         raise Unavailable(
             f"the database file {path} cannot be opened: {error}",
             hint="Look at the disk (space, errors) and the file's owner, then try again.",
         ) from error
+
+
+def _has_wal(path: Path) -> bool:
+    """The file's head names a WAL, as ours does from its beginning. What was written over it does
+    not, and never will: a WAL needs the file alone, and our own readers have it open. SQLite looks:
+    whoever else opens a file here and closes it takes SQLite's locks on it away."""
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            return bool(connection.pragma("journal_mode") == "wal")
+        finally:
+            connection.close()
+    except apsw.Error:
+        return True  # Nobody knows: it is tried again.
