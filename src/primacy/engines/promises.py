@@ -58,13 +58,21 @@ class Promises:
 
     def publish(self, received: Position) -> None:
         """This node says that its log goes so far. `Unavailable` below what it said before."""
-        published = self.notes.published
+        published = self.still_published(received)
         if received < published:
             raise Unavailable(
                 f"this log goes to {received}; it was published up to {published}",
                 hint="A part of it is missing. It comes back from a primary that has it.",
             )
         self.note(published=received)
+
+    def still_published(self, end: Position) -> Position:
+        """How much of it binds a log that ends at `end`: a cut may take away what this node led
+        itself, and nothing from before. Its own seal does not count for that epoch."""
+        notes = self.notes
+        is_own = notes.is_cut and notes.led_from > 0 and notes.published.epoch == notes.led_epoch
+        is_void = is_own and end.sequence >= notes.led_from - 1
+        return min(end, notes.published) if is_void else notes.published
 
     # -- following
 

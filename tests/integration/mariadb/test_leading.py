@@ -148,6 +148,27 @@ def test_an_old_primary_that_is_killed_comes_back_clean(trio: Trio) -> None:
     run(story())
 
 
+def test_an_old_primary_whose_log_was_cut_seals_for_what_is_left_of_it(trio: Trio) -> None:
+    """It said how far it went, it was cut, and who led next was gone before it could follow."""
+
+    async def story() -> None:
+        async with trio:
+            await trio.up()
+            await trio[A].app(insert(1))
+            await trio.caught_up(A, B, C)
+            for node in (B, C):
+                await trio[node].engine.seal(Epoch(2))
+            with pytest.raises(PrimacyError):
+                await trio[A].app(insert(2), within_s=0.5)
+            await trio[A].engine.kill()
+            before = (await trio[A].engine.seal(Epoch(2))).received
+            await trio[A].engine.start(as_primary=False)
+            after = (await trio[A].engine.seal(Epoch(3))).received
+            assert after == Position(Epoch(1), before.sequence - 1)
+
+    run(story())
+
+
 def test_an_old_primary_takes_its_own_events_back(trio: Trio) -> None:
     """A cut goes behind what others hold: it removes all that was not committed here yet, although
     a replica has it. The new primary sends it again, under this server's own id."""

@@ -57,6 +57,30 @@ def test_what_was_published_is_never_undercut(tmp_path: Path) -> None:
     assert on_disk(tmp_path).published == Position(Epoch(2), 5)
 
 
+def test_a_cut_makes_void_what_this_node_led_itself_and_nothing_from_before(
+    tmp_path: Path,
+) -> None:
+    node = promises(tmp_path)
+    node.lead(Epoch(3))
+    node.leads_from(735)
+    node.publish(Position(Epoch(3), 741))
+    with pytest.raises(Unavailable, match="published up to 3/741"):
+        node.publish(Position(Epoch(3), 739))  # Nothing has cut it: a part is missing.
+    node.cut()
+    with pytest.raises(Unavailable, match="published up to 3/741"):
+        node.publish(Position(Epoch(2), 733))  # Others may count on 2/734.
+    assert node.still_published(Position(Epoch(2), 734)) == Position(Epoch(2), 734)
+    node.publish(Position(Epoch(3), 739))
+    assert on_disk(tmp_path).published == Position(Epoch(3), 739)
+
+    node.lead(Epoch(5))
+    node.leads_from(745)
+    node.forget_lead(published=Position(Epoch(4), 744))
+    node.cut()
+    with pytest.raises(Unavailable, match="published up to 4/744"):
+        node.publish(Position(Epoch(4), 743))  # It was received from another primary.
+
+
 def test_a_rewind_that_has_not_ended_leaves_data_that_nobody_counts_on(tmp_path: Path) -> None:
     node = promises(tmp_path)
     node.lead(Epoch(1))

@@ -176,7 +176,7 @@ class MariaDbEngine:
         self._promises.follow(epoch)
         attached = await self._follower.attach(primary, acknowledge=acknowledge)
         self._needs_salvage = False
-        published = self._promises.notes.published
+        published = self._promises.still_published(attached.own)
         if attached.is_void(published):  # Else it seals only once it is there again.
             published = min(attached.own, published)
         self._promises.forget_lead(published=published)
