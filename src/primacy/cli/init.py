@@ -111,8 +111,8 @@ def checked(text: str, directory: Path) -> Config:
     return config
 
 
-def next_steps(config: Config, path: Path) -> list[str]:
-    """What a person does now, in order."""
+def next_steps(config: Config, path: Path, *, user: str = "") -> list[str]:
+    """What a person does now, in order. `user`: who has been made."""
     hosts = sorted({node.host for node in config.nodes.values()})
     steps: list[str] = []
     files = [path.name, config.secret_path.name]
@@ -137,6 +137,9 @@ def next_steps(config: Config, path: Path) -> list[str]:
         steps.append(
             f"They log in by {config.users_path.name}: `primacy sql --new-user NAME` makes a line."
         )
+    if user:
+        login = f"--user {user} --password-file {user}.password"
+        steps.append(f"A shell: `primacy sql --config {path.name} {login}`.")
     return steps
 
 
@@ -205,7 +208,7 @@ def init(  # noqa: PLR0913 - one parameter per option is typer's way.
     if user:
         _write_user(path.parent, user)
     _write_new(path, text, mode=0o644)
-    steps, said = next_steps(made, path), warnings(made)
+    steps, said = next_steps(made, path, user=user), warnings(made)
     if as_json:
         say_json(
             {

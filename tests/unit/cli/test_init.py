@@ -131,6 +131,7 @@ def test_a_user_of_sqlite_gets_a_password_that_proves_him(
     assert signature_for(verifier, proof, said=b"said") == signature
     said = capfd.readouterr()
     assert "Copy primacy.toml, primacy.secret and primacy.users (mode 0600)" in said.out
+    assert "sql --config primacy.toml --user app --password-file app.password`" in said.out
     assert password not in said.out + said.err
     assert "no sqlite.users_file" not in said.err
 
