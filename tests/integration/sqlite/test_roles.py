@@ -5,7 +5,7 @@ import itertools
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +21,11 @@ from primacy.engines.sqlite.server import recovery
 from primacy.engines.sqlite.server.process import SqliteServer
 from primacy.engines.sqlite.server.recovery import Replay
 from primacy.engines.sqlite.server.spec import PullSpec, Spec
+from primacy.engines.sqlite.storage.applier import Applier
 from primacy.errors import Conflict, PrimacyError, Rejected
 from primacy.model import Address, Epoch, Incarnation, Member, NodeId
 from primacy.replication.log.log import Log
-from primacy.replication.log.record import VERSION, Point
+from primacy.replication.log.record import VERSION, Header, Point
 from primacy.replication.pull.acks import Requirement
 from primacy.replication.pull.receiver import Following
 from primacy.replication.pull.receiving import ReceiverState
@@ -435,6 +436,44 @@ def test_a_file_that_was_emptied_while_it_was_open_is_of_no_use_and_is_not_waite
                 await asked[to]()
             assert server.roles.must_clone
             assert "emptied or overwritten" in server.roles.trouble
+
+    asyncio.run(work())
+
+
+def test_what_was_being_applied_when_a_replica_came_to_rest_counts_as_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_applied, may_go_on = threading.Event(), threading.Event()
+
+    def apply(self: Applier, records: Sequence[tuple[Header, bytes]]) -> None:
+        as_it_is(self, records)
+        is_applied.set()
+        assert may_go_on.wait(WAIT_S)
+
+    as_it_is = Applier.apply
+
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            await nodes.enthrone("a", 1, acks=1, others="c")
+            writer = await primacy.connect_async(nodes.url, isolation_level=None)
+            await writer.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+            await count(nodes.url_of("c"), writer.token)
+            await writer.close()
+            monkeypatch.setattr(Applier, "apply", apply)
+            others = asyncio.all_tasks()
+            await nodes.follow("b", "a", 1)
+            (applying,) = (
+                each for each in asyncio.all_tasks() - others if each.get_name() == "apply"
+            )
+            await until(is_applied.is_set)
+            roles = nodes.servers["b"].roles
+            async with asyncio.TaskGroup() as tasks:
+                resting = tasks.create_task(roles.rest())
+                await until(applying.done)
+                may_go_on.set()
+            assert resting.result().index == 2
+            with pytest.raises(Conflict, match="1/2 is applied"):
+                await roles.cut(1)
 
     asyncio.run(work())
 

@@ -136,6 +136,8 @@ class Replica:
             applier, self._applier = self._applier, None
             if applier is not None:  # After what its thread was in the middle of.
                 await asyncio.get_running_loop().run_in_executor(self._thread, applier.close)
+                self._applied = applier.position
+                self._on_applied(self._applied)  # Else its log could be cut below its database.
             self._thread.shutdown()
 
     def more(self, _durable: Point) -> None:
