@@ -130,12 +130,6 @@ class ServerProcess:
             return 0
         return cut_outgoing(self._guarded.database, to, own_port=self._port)
 
-    def let_go(self) -> None:
-        """The agent leaves; guard and server stay."""
-        if self._guarded is not None:
-            self._guarded.detach()
-            self._guarded = None
-
     async def _bury(self) -> None:
         """Wait for the end of a server; while it lives, that is for as long as it lives."""
         guarded = self._guarded
