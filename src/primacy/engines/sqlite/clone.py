@@ -129,7 +129,7 @@ class CloneDoor:
             await wire.send(writer, status)
         try:
             return held.making.result()
-        except PrimacyError:
+        except (PrimacyError, OSError):
             await self._copies.give_up(held)
             raise
 

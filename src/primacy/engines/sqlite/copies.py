@@ -85,9 +85,7 @@ class Copies:
     async def begin(self, receiver: str, *, bytes_per_s: int) -> Held:
         """One that is being made from now on. What this receiver has asked for before is given up;
         `Conflict` while another one is served."""
-        for held in list(self._held.values()):
-            if held.is_fetched:
-                continue
+        while held := next((each for each in self._held.values() if not each.is_fetched), None):
             if held.receiver != receiver:
                 raise Conflict(
                     f"another clone is under way, for {held.receiver}",
@@ -95,14 +93,18 @@ class Copies:
                 )
             await self.give_up(held)
         ticket = f"clone-{receiver}-{secrets.token_hex(8)}"
-        await asyncio.to_thread(_mark, self._folder, ticket)
         path = self._folder / ticket
         making = asyncio.get_running_loop().create_task(
-            self._maker.snapshot(ticket, path, bytes_per_s), name="copy"
+            self._make(ticket, path, bytes_per_s), name="copy"
         )
         held = Held(ticket, receiver, path, making, self._clock.now_s())
         self._held[ticket] = held
         return held
+
+    async def _make(self, ticket: str, path: Path, bytes_per_s: int) -> Copied:
+        """Known before its mark stands: no sweep takes that for an earlier agent's."""
+        await asyncio.to_thread(_mark, self._folder, ticket)
+        return await self._maker.snapshot(ticket, path, bytes_per_s)
 
     def touch(self, held: Held) -> None:
         """It is still wanted."""
@@ -127,7 +129,10 @@ class Copies:
         """Until it is cancelled: then what is being made is left to the next agent's sweep."""
         try:
             while True:
-                await self.sweep()
+                try:
+                    await self.sweep()
+                except OSError as error:  # A hold of the log must not outlive a disk's bad moment.
+                    self._events(Event("clone-sweep-failed", {"why": str(error)}))
                 await self._clock.sleep(SWEEP_S)
         finally:
             for held in self._held.values():
