@@ -65,8 +65,9 @@ class Launcher:
                 elif fd == self._listener.fileno():
                     self._serve()
             for child in [each for each in self._children.values() if each.has_exited()]:
-                known.discard(child.fileno())
-                poll.unregister(child.fileno())
+                if child.fileno() in known:  # Else it exited before it was ever waited for.
+                    known.remove(child.fileno())
+                    poll.unregister(child.fileno())
                 self._bury(child)
             if self._is_ending:
                 self._end_children()

@@ -18,10 +18,13 @@ from primacy.model import NodeId
 pytestmark = pytest.mark.integration
 
 A = NodeId("a")
-WAITS = "import sys; sys.stdin.read()"
+WAITS = "import sys; print('up', flush=True); sys.stdin.read()"
+"""Its word is waited for: a process that has just begun has no command line yet."""
 STARTS_A_CHILD = (
     "import subprocess, sys\n"
-    f"child = subprocess.Popen([sys.executable, '-c', {WAITS!r}, sys.argv[1]])\n"
+    f"argv = [sys.executable, '-c', {WAITS!r}, sys.argv[1]]\n"
+    "child = subprocess.Popen(argv, stdout=subprocess.PIPE)\n"
+    "child.stdout.readline()\n"
     "print(child.pid, flush=True)\n"
     "child.wait()\n"
 )
@@ -44,7 +47,9 @@ def is_database(cluster: LocalCluster, pid: int) -> None:
 def test_whoever_inherited_a_database_is_no_guard_of_it(cluster: LocalCluster) -> None:
     """A guard was killed, its database is just dying: the demo once sent SIGKILL to process 1."""
     argv = [sys.executable, "-c", WAITS, str(cluster.root)]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE) as orphan:
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as orphan:
+        assert orphan.stdout is not None
+        orphan.stdout.readline()
         is_database(cluster, orphan.pid)
         assert cluster.pids(A) == {"database": orphan.pid}
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -110,6 +110,16 @@ def test_a_child_that_exits_is_reaped_and_forgotten(tmp_path: Path) -> None:
         os.kill(pid, signal.SIGKILL)
         until(lambda: process_start_time(pid) is None)
         until(lambda: json.loads((tmp_path / "launched.json").read_text())["launched"] == [])
+
+
+def test_a_child_that_exits_at_once_does_not_end_it(tmp_path: Path) -> None:
+    """It was once dead before the launcher waited for it, which then waited for nobody any more."""
+    path = tmp_path / "launcher.sock"
+    with launcher(path):
+        for _ in range(30):
+            with suppress(Conflict):  # "It exited at once" is an answer, too.
+                launch(Launch(argv=["/bin/true"], environment={}), launcher=path)
+        assert not is_gone(sleeping(path))
 
 
 def test_it_says_what_it_cannot_start(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from primacy.clock import SystemClock
 from primacy.engines.sqlite.server.replica import Replica
 from primacy.engines.sqlite.storage.applier import Applier
 from primacy.errors import Conflict
+from primacy.replication.pull.acks import Requirement
 from primacy.replication.pull.messages import Refusal
 from primacy.replication.pull.receiving import ReceiverState
 
@@ -77,16 +78,19 @@ def test_a_replica_without_space_waits_unacknowledging_and_goes_on_by_itself(
 def test_while_it_waits_its_acknowledgement_is_missed(tmp_path: Path) -> None:
     async def work() -> None:
         async with trio(tmp_path) as nodes:
-            await nodes.enthrone("a", 1, acks=2, others="bc")
-            writer = await primacy.connect_async(nodes.url, isolation_level=None, timeout_s=1)
+            await nodes.enthrone("a", 1, acks=1, others="bc")
+            writer = await primacy.connect_async(nodes.url, isolation_level=None)
             await writer.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, x)")
             b = replica_of(nodes, "b")
             await until(lambda: b.applied == nodes.servers["b"].roles.log.durable)
             await limit_pages(b, 1)
-            await writer.execute("INSERT INTO t VALUES (1, zeroblob(100000))")  # It has that.
+            await writer.execute("INSERT INTO t VALUES (1, zeroblob(100000))")  # c has that.
             await until(lambda: b.trouble)
+            nodes.servers["a"].roles.require(Requirement(acks=2))
+            impatient = await primacy.connect_async(nodes.url, isolation_level=None, timeout_s=1)
             with pytest.raises(db.OutcomeUnknown):
-                await writer.execute("INSERT INTO t VALUES (2, 'nobody is told')")
+                await impatient.execute("INSERT INTO t VALUES (2, 'nobody is told')")
+            await impatient.close()
             await limit_pages(b, 1 << 30)
             assert await count(nodes.url_of("b"), "") <= 1
             await until(lambda: not b.trouble and b.applied.index == 4)
