@@ -286,9 +286,10 @@ class Engine(Protocol):
         """In this order: durably note "below `epoch` refused"; stop receiving; return how far this
         log goes: all that was received, applied or not, whichever agent has heard of it. Works on
         a STOPPED or HUNG server too (a hung one is killed and its relay log read), but never before
-        the last position that was published is there again: `Unavailable`, with the note in place.
-        Called again for the same epoch: the same. `Conflict` where `epoch` is below the note, or
-        not above the one that this node follows or leads: a seal counts for exactly its epoch."""
+        the last position that was published is there again, unless a cut has made it void:
+        `Unavailable`, with the note in place. Called again for the same epoch: the same. `Conflict`
+        where `epoch` is below the note, or not above the one that this node follows or leads: a
+        seal counts for exactly its epoch."""
         ...
 
     async def follow(self, primary: NodeId, epoch: Epoch, *, acknowledge: bool) -> None:
