@@ -52,6 +52,16 @@ def replace_file(
     sync_directory(path.parent)
 
 
+def sync_file(path: Path) -> None:
+    """What was written to it, by whomever, and its name."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    sync_directory(path.parent)
+
+
 def sync_directory(directory: Path) -> None:
     """Make the names in `directory` durable."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

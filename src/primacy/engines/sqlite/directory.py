@@ -8,7 +8,6 @@ Promises  As `engines/directory.py`: FOREIGN data are never touched, and a new d
           `data` by a rename, whole and durable or not at all.
 """
 
-import os
 from pathlib import Path
 
 from primacy.engines.api import ServerState
@@ -18,7 +17,7 @@ from primacy.engines.sqlite.storage.applier import Applier
 from primacy.engines.sqlite.storage.connection import StorageSettings
 from primacy.model import NodeId
 from primacy.replication.log.log import Log, LogLimits
-from primacy.runtime.files import sync_directory
+from primacy.runtime.files import sync_file
 from primacy.telemetry import ignore
 
 ENGINE = "sqlite"
@@ -55,13 +54,3 @@ class Directory(DataDirectory[Mark]):
 
 def database_in(folder: Path, name: str) -> Path:
     return folder / f"{name}.sqlite"
-
-
-def sync_file(path: Path) -> None:
-    """What was written to it, by whomever, and its name."""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    sync_directory(path.parent)

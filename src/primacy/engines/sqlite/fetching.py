@@ -32,7 +32,7 @@ from primacy.engines.sqlite.clone_messages import (
     Trailer,
 )
 from primacy.engines.sqlite.control import Sums
-from primacy.engines.sqlite.directory import LOG_NAME, Directory, database_in, sync_file
+from primacy.engines.sqlite.directory import LOG_NAME, Directory, database_in
 from primacy.engines.sqlite.settings import SqliteSettings
 from primacy.engines.sqlite.storage.applier import Applier
 from primacy.errors import Corrupt, Rejected, Unavailable
@@ -40,7 +40,7 @@ from primacy.model import NodeId
 from primacy.replication.gtid import GtidSet
 from primacy.replication.log.log import Log, LogLimits
 from primacy.replication.log.record import Point
-from primacy.runtime.files import DiskFull, free_bytes, is_full, replace_file
+from primacy.runtime.files import DiskFull, free_bytes, is_full, replace_file, sync_file
 from primacy.runtime.threads import to_its_end
 from primacy.telemetry import Event, Sink, Value, ignore
 

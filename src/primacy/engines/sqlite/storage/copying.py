@@ -8,7 +8,6 @@ Promises  The copy is the data of one point of the history, its position row inc
 Does not  Keep the write-ahead log short meanwhile: the read transaction pins it.
 """
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -26,7 +25,7 @@ from primacy.engines.sqlite.storage.connection import (
 from primacy.errors import Unavailable
 from primacy.replication.log.log import Log
 from primacy.replication.log.record import Point
-from primacy.runtime.files import DiskFull, free_bytes, is_full, sync_directory
+from primacy.runtime.files import DiskFull, free_bytes, is_full, sync_file
 
 STEP_BYTES = 1 << 20
 """Copied at a time. Between two steps a copy can be given up, and is held back."""
@@ -65,7 +64,7 @@ def copy_database(
             _check_space(into, _size_bytes(source))
             with closing(open_copy(into)) as target:
                 _copy_pages(source, target, bytes_per_s=bytes_per_s, stop=stop)
-        _sync(into)
+        sync_file(into)
         gtids = str(log.gtids_until(point.index))
     return Copy(point=point, gtids=gtids, size_bytes=into.stat().st_size)
 
@@ -118,12 +117,3 @@ def _no_space(into: Path, needed: str) -> DiskFull:
         f"no space in {into.parent} for {needed}: {free_bytes(into.parent) >> 20} MiB are free",
         hint="Make space on the donor's disk, or let another node give the copy.",
     )
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    sync_directory(path.parent)
