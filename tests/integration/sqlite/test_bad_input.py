@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 from tests.integration.sqlite.serving import Served
-from tests.integration.sqlite.test_roles import SECRET, member, trio, until
+from tests.integration.sqlite.test_roles import SECRET, count, member, trio, until
 from tests.ports import LOOPBACK
 
 import primacy
@@ -20,6 +20,7 @@ import primacy.driver as db
 from primacy.cli.demo_disks import SmallDisk, why_no_disk
 from primacy.clock import SystemClock
 from primacy.driver import Connection
+from primacy.errors import Rejected
 from primacy.model import Address, Epoch, NodeId
 from primacy.replication.log import inspecting
 from primacy.replication.log.record import VERSION
@@ -247,6 +248,24 @@ def test_a_replica_whose_file_somebody_writes_to_is_out_and_the_others_go_on(
             assert not replica.receiver.status.acknowledges
             await writer.execute("INSERT INTO t VALUES ('c acknowledges')")
             await writer.close()
+
+    asyncio.run(work())
+
+
+def test_a_database_that_is_ahead_of_its_log_does_not_follow(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with trio(tmp_path) as nodes:
+            await nodes.enthrone("a", 1, acks=1, others="b")
+            writer = await primacy.connect_async(nodes.url, isolation_level=None)
+            await writer.execute("CREATE TABLE t (n INTEGER PRIMARY KEY)")
+            await count(nodes.url_of("b"), writer.token)
+            await writer.close()
+            roles = nodes.servers["b"].roles
+            await roles.rest()
+            roles.log.cut(1)  # Behind the server's back: it has applied record 2.
+            with pytest.raises(Rejected, match="the database is at 1/2, its log ends at 1/1"):
+                await nodes.follow("b", "a", 1)
+            assert roles.must_clone
 
     asyncio.run(work())
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import apsw
 
 from primacy.clock import Clock
-from primacy.engines.sqlite.server.recovery import newest_heartbeat
+from primacy.engines.sqlite.server.recovery import check_same_history, newest_heartbeat
 from primacy.engines.sqlite.storage.applier import Applier
 from primacy.engines.sqlite.storage.connection import StorageSettings
 from primacy.engines.sqlite.storage.failures import opening
@@ -82,11 +82,13 @@ class Replica:
         self._applying: asyncio.Task[None] | None = None
 
     async def start(self, path: Path, settings: StorageSettings, tasks: asyncio.TaskGroup) -> None:
-        """Opens the database."""
+        """Opens the database. `Rejected` where it is of no use, or not of this log."""
         loop = asyncio.get_running_loop()
         try:
             with opening(path):
-                self._applier = await loop.run_in_executor(self._thread, Applier, path, settings)
+                self._applier = await loop.run_in_executor(
+                    self._thread, self._opened, path, settings
+                )
         except BaseException:
             self._thread.shutdown(wait=False)
             raise
@@ -197,6 +199,16 @@ class Replica:
     def _wanted(self) -> int:
         durable = self._log.durable.index
         return min(durable, self._apply_until) if self._apply_until else durable
+
+    def _opened(self, path: Path, settings: StorageSettings) -> Applier:
+        """In its thread."""
+        applier = Applier(path, settings)
+        try:
+            check_same_history(applier.position, self._log)
+        except BaseException:
+            applier.close()
+            raise
+        return applier
 
     def _apply_some(self, applier: Applier) -> Point:
         """In its thread."""
