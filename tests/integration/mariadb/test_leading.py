@@ -197,6 +197,33 @@ def test_an_old_primary_takes_its_own_events_back(trio: Trio) -> None:
     run(story())
 
 
+def test_an_old_primary_whose_whole_epoch_was_cut_seals_for_what_came_before(trio: Trio) -> None:
+    """After a power cut even the epoch's row may go; its log is that of a replica then."""
+
+    async def story() -> None:
+        async with trio:
+            await trio.up()
+            await trio[A].app(insert(1))
+            end = (await trio[A].engine.observe()).received
+            await trio[A].engine.kill()
+            notes = NoteFile(trio[A].settings.layout.notes)
+            row = Position(Epoch(2), end.sequence + 1)
+            led = msgspec.structs.replace(
+                notes.notes, led_epoch=row.epoch, led_from=row.sequence, published=row
+            )
+            notes.save(led)
+            trio[A].restart_agent()
+            assert not await trio[A].engine.attach()
+            with pytest.raises(Unavailable, match="Binary logs are missing"):
+                await trio[A].engine.seal(Epoch(3))
+            notes.save(msgspec.structs.replace(led, is_cut=True))
+            trio[A].restart_agent()
+            assert not await trio[A].engine.attach()
+            assert (await trio[A].engine.seal(Epoch(3))).received == end
+
+    run(story())
+
+
 def test_a_stopped_old_primary_seals_from_its_files(trio: Trio) -> None:
     async def story() -> None:
         async with trio:

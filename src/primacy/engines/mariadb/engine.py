@@ -283,8 +283,7 @@ class MariaDbEngine:
         if self._process.is_alive() and not await self._answers():
             await self._life.kill()  # What a hung server holds is on its disk.
         if not self._process.is_alive():
-            notes = self._promises.notes
-            if notes.led_epoch and notes.led_from:
+            if await self._is_old_primary():
                 return await self._read_from_files()
             await self.start(as_primary=True)
         if self._directory.is_clone_pending:
@@ -304,6 +303,13 @@ class MariaDbEngine:
         except Unavailable:
             if not self._receiver.is_stuck:
                 raise
+
+    async def _is_old_primary(self) -> bool:
+        """Something of the epoch that it led is in its log, or should be: a cut may take all."""
+        notes = self._promises.notes
+        if not (notes.led_epoch and notes.led_from):
+            return False
+        return not notes.is_cut or (await log_end(self._settings)).last_sequence >= notes.led_from
 
     async def _read_from_files(self) -> Observation:
         """An old primary that is down stays down: a start would either cut its log or commit what
