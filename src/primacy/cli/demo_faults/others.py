@@ -21,6 +21,7 @@ AGENT_DEAD_S = 1.0
 ROWS_AHEAD = 50
 """Beyond the newest that the clients have: about a second's worth."""
 ROWS_IN_THE_WAY = 200
+LEADER_WITHIN_S = 10.0
 
 
 async def laggard(stage: Stage, primary: NodeId) -> None:
@@ -70,12 +71,12 @@ def _thaw(stage: Stage, node: NodeId) -> None:
 
 async def store_leader(stage: Stage, primary: NodeId) -> None:
     """SIGKILL of the agent that leads the store, not the primary's: no write waits for it."""
-    leader = (await stage.scene.store.status()).leader
+    leader = await _leader_of_the_store(stage)
     if leader == primary:
         await hand_over(stage, primary, stage.any_replica(primary))
         await stage.healed()
-        leader = (await stage.scene.store.status()).leader
-    if leader is None or leader == stage.scene.primary:
+        leader = await _leader_of_the_store(stage)
+    if leader == stage.scene.primary:
         raise Unavailable(f"{leader} leads the store, and the data", hint="Run the fault again.")
     stage.begin()
     stage.say("demo", f"{leader}'s agent leads the store: it is killed")
@@ -84,6 +85,19 @@ async def store_leader(stage: Stage, primary: NodeId) -> None:
         await stage.pause(HOST_AWAY_S)
     finally:
         stage.start(leader)
+
+
+async def _leader_of_the_store(stage: Stage) -> NodeId:
+    """A member that has just come back, and was asked, does not know it yet."""
+    deadline_s = stage.clock.now_s() + LEADER_WITHIN_S
+    while (leader := (await stage.scene.store.status()).leader) is None:
+        if stage.clock.now_s() > deadline_s:
+            raise Unavailable(
+                f"no member of the store leads it after {LEADER_WITHIN_S:.0f} s",
+                hint="The agents' logs in the demo's directory say why (--keep keeps it).",
+            )
+        await stage.clock.sleep(0.1)
+    return leader
 
 
 async def replica_restart(stage: Stage, primary: NodeId) -> None:
