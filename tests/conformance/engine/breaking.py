@@ -319,9 +319,11 @@ class Breaker:
                 await self._take_in(node)
 
     async def _rejoin_all(self) -> None:
-        """Who does not follow, does so again, without acknowledging."""
+        """Who does not follow, does so again, without acknowledging. Whoever is kept out cannot:
+        `_take_in` lets him in first."""
         for node in self._chance.sample(MEMBERS, len(MEMBERS)):
-            if node == self._primary:
+            kept_out = (await self._stage.seen(self._led())).sending.excluded
+            if node == self._primary or node in kept_out:
                 continue
             seen = await self._stage.seen(node)
             if seen.state is ServerState.HUNG:
