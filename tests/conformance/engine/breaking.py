@@ -87,7 +87,7 @@ class Breaker:
                     await self._round()
             self._is_over = True
         async with asyncio.timeout(ROUND_S):
-            await self._whole()
+            await self._until_whole()
             await self._check(self._led())
             for node in MEMBERS:
                 if node != self._led():
@@ -310,6 +310,14 @@ class Breaker:
         last = await stage.end(primary)
         await stage.until(target, lambda seen: seen.received >= last, within_s=5.0)
         await self._fail_over()
+
+    async def _until_whole(self) -> None:
+        """An agent plans again and again: what is unavailable now is asked for once more."""
+        while True:
+            try:
+                return await self._whole()
+            except (PrimacyError, TimeoutError) as error:
+                self.done.append(f"  not whole yet: {type(error).__name__}: {error}"[:300])
 
     async def _whole(self) -> None:
         await self._until_led()

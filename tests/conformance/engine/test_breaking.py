@@ -1,9 +1,8 @@
-"""A few rounds of `breaking.py`; more of them are run by hand, and all of MariaDB's."""
+"""A few rounds of `breaking.py`; more of them are run by hand."""
 
 import random
 from collections.abc import Callable
 
-import pytest
 from tests.conformance.engine.breaking import Breaker
 from tests.conformance.engine.conftest import Scene
 from tests.conformance.engine.stage import Stage
@@ -12,11 +11,8 @@ ROUNDS = 5
 
 
 def test_nothing_that_was_acknowledged_is_lost_whatever_dies_in_between(
-    run: Callable[[Scene], None], request: pytest.FixtureRequest
+    run: Callable[[Scene], None],
 ) -> None:
-    if "mariadb" in request.node.name:
-        pytest.skip("the script's own deadlines are too short for MariaDB's clones: run it by hand")
-
     async def scene(stage: Stage) -> None:
         await Breaker(stage, random.Random(6)).play(ROUNDS)
 
