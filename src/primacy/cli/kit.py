@@ -17,6 +17,9 @@ from primacy.model import NodeId
 from primacy.routing.words import Refusal
 from primacy.telemetry import Sink
 
+HEALTH_SHARE = 0.6
+"""Of the lease: how long a server may be silent before it counts as hung."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:

@@ -25,6 +25,7 @@ from primacy.cluster.actions import (
     Salvage,
     wait,
 )
+from primacy.cluster.failing import NOT_FAILING, RETRY_AFTER_S, Failing
 from primacy.cluster.holding import Holding
 from primacy.cluster.perform import Hands
 from primacy.cluster.plan import plan
@@ -56,10 +57,6 @@ must not be left half done."""
 
 LOOK_AGAIN_MIN_S = 0.005
 """A wait whose end is a rounding error away must not become a spin."""
-
-RETRY_AFTER_S = 0.05
-RETRY_AFTER_MAX_S = 5.0
-"""After an action that failed: doubled each time, so that a refusing server is not hammered."""
 
 HEARTBEAT_EVERY_S = 1.0
 
@@ -126,9 +123,8 @@ class Agent:
         """By which records the action that runs now was decided."""
         self._is_eager = False
         self._eager_since_s: float | None = None
-        self._failures: dict[str, tuple[int, float]] = {}
-        """Of each kind of action: failures in a row under the present premise, and when it may be
-        tried again."""
+        self._failures: dict[str, Failing] = {}
+        """Of each kind of action: its failures in a row under the present premise."""
         self._premise: tuple[object, ...] = ()
 
     async def run(self) -> None:
@@ -263,7 +259,7 @@ class Agent:
             is_store_current=self._is_loaded and age_s <= self._policy.lease_ttl_s,
             wall_s=self._clock.wall_s(),
         )
-        return replace(view, failures={name: count for name, (count, _) in self._failures.items()})
+        return replace(view, failures={name: each.count for name, each in self._failures.items()})
 
     def _shown(self) -> Shown:
         return Shown(
@@ -372,9 +368,8 @@ class Agent:
     def _failed(self, action: Action, error: BaseException) -> None:
         name = type(action).__name__
         self._events(Event("action-failed", {"action": name, "reason": str(error)}))
-        count = self._failures.get(name, (0, 0.0))[0] + 1
-        wait_s = min(RETRY_AFTER_MAX_S, RETRY_AFTER_S * 2.0 ** (count - 1))
-        self._failures[name] = (count, self._clock.now_s() + wait_s)
+        failing = self._failures.get(name, NOT_FAILING)
+        self._failures[name] = failing.again(str(error), self._clock.now_s())
         self._reason = f"{name} failed: {error}"
 
     def _held_back(self, step: Plan) -> Plan:
@@ -382,11 +377,11 @@ class Agent:
         if step.action is None:
             return step
         name = type(step.action).__name__
-        count, not_before_s = self._failures.get(name, (0, 0.0))
-        left_s = not_before_s - self._clock.now_s()
+        failing = self._failures.get(name, NOT_FAILING)
+        left_s = failing.not_before_s - self._clock.now_s()
         if left_s <= 0:
             return step
-        return wait(f"{name} failed {count} time(s): {step.reason}", left_s)
+        return wait(failing.told(name, step.reason), left_s)
 
     async def _cancel_when_fallen(
         self, premise: tuple[object, ...], performing: "asyncio.Task[None]"

@@ -88,8 +88,9 @@ class ServerProcess:
         deadline_s = clock.now_s() + within_s
         while True:
             if not self.is_alive():
+                words = last_words().rstrip(".")
                 raise Rejected(
-                    f"the server ended while it started: {last_words()}", hint=f"Its log is {log}."
+                    f"the server ended while it started: {words}", hint=f"Its log is {log}."
                 )
             try:
                 await ask()

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from primacy.cli.kit import Surroundings
+from primacy.cli.kit import HEALTH_SHARE, Surroundings
 from primacy.cli.programs import said_by
 from primacy.config import Config, Problem
 from primacy.engines.api import Engine, ServerState
@@ -22,9 +22,6 @@ from primacy.errors import Rejected
 from primacy.model import NodeId
 from primacy.routing.mysql import error_packet
 from primacy.routing.words import Refusal
-
-HEALTH_SHARE = 0.6
-"""Of the lease: how long a server may be silent before it counts as hung."""
 
 SYSTEM_PROGRAMS = "/usr/local/sbin:/usr/sbin:/sbin"
 """Where servers are installed, and where a user's PATH often does not look."""

@@ -9,25 +9,21 @@ from urllib.parse import quote
 
 import apsw
 
-from primacy.cli.kit import Surroundings
+from primacy.cli.kit import HEALTH_SHARE, Surroundings
 from primacy.config import Config, Problem
 from primacy.driver.target import SCHEME
 from primacy.engines.api import Engine, ServerState
 from primacy.engines.sqlite.directory import Directory
 from primacy.engines.sqlite.engine import SqliteEngine
-from primacy.engines.sqlite.scram import Verifier, verifiers_in
-from primacy.engines.sqlite.server.process import USERS_BYTES_MAX
 from primacy.engines.sqlite.server.spec import Limits
 from primacy.engines.sqlite.settings import SqliteSettings, Timing
 from primacy.engines.sqlite.storage.connection import Logging
+from primacy.engines.sqlite.users import users_in
 from primacy.errors import Rejected
 from primacy.model import NodeId
 from primacy.replication.pull.acks import AckOn
 from primacy.routing.sqlprotocol import failure_frame
 from primacy.routing.words import Refusal
-
-HEALTH_SHARE = 0.6
-"""Of the lease: how long a server may be silent before it counts as hung."""
 
 LIBRARY_MIN = (3, 50)
 """Of SQLite: the oldest release that the storage core is tested with."""
@@ -81,7 +77,7 @@ class SqliteKit:
     def secrets(self, config: Config) -> set[str]:
         """Whoever has a verifier can pose as the server."""
         try:
-            users = {} if config.users_path is None else _users_in(config.users_path)
+            users = {} if config.users_path is None else users_in(config.users_path)
         except (OSError, Rejected):
             return set()  # Not a file of users: the server has not started with it either.
         return {str(verifier) for verifier in users.values()}
@@ -138,7 +134,7 @@ def users_problems(path: Path) -> Iterator[Problem]:
     key, shown = "sqlite.users_file", repr(str(path))
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
-        users = _users_in(path)
+        users = users_in(path)
     except OSError as error:
         rule = f"{error.strerror}. Copy it to every host; `primacy sql --new-user` makes its lines"
         yield Problem(key, shown, rule)
@@ -150,14 +146,6 @@ def users_problems(path: Path) -> Iterator[Problem]:
         yield Problem(key, shown, f"others may read it (mode {mode:04o}). Run: chmod 600 {path}")
     if not users:
         yield Problem(key, shown, "names no user: nobody could connect")
-
-
-def _users_in(path: Path) -> dict[str, Verifier]:
-    with path.open("rb") as file:
-        raw = file.read(USERS_BYTES_MAX + 1)
-    if len(raw) > USERS_BYTES_MAX:
-        raise Rejected(f"larger than {USERS_BYTES_MAX} bytes", hint="Name another file.")
-    return verifiers_in(raw.decode(errors="replace"), source=path.name)
 
 
 def _directory_problems(config: Config, node: NodeId) -> Iterator[Problem]:

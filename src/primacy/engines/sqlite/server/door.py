@@ -181,6 +181,11 @@ class Connection(asyncio.Protocol):
         if verifier is not None:
             said = said_at_login(greeting, login, challenge)
             signature = signature_for(verifier, proof.proof, said=said)
+        if signature is None and not login.user:
+            raise Rejected(
+                "this server has users, and none was named",
+                hint="Name one in the URL: primacy://USER:PASSWORD@HOST/DATABASE.",
+            )
         if signature is None:
             raise Rejected(
                 f"wrong user or password for {login.user!r}",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from primacy.clock import Clock
 from primacy.engines.sqlite.protocol import Branch
-from primacy.engines.sqlite.scram import Verifier, verifiers_in
+from primacy.engines.sqlite.scram import Verifier
 from primacy.engines.sqlite.server.controlling import ControlDoor
 from primacy.engines.sqlite.server.door import Door
 from primacy.engines.sqlite.server.obeying import Obeying
@@ -22,6 +22,7 @@ from primacy.engines.sqlite.server.spec import PullSpec, Spec
 from primacy.engines.sqlite.server.state import ServerState
 from primacy.engines.sqlite.storage.failures import opening
 from primacy.engines.sqlite.storage.writer import Writer
+from primacy.engines.sqlite.users import users_in
 from primacy.errors import Rejected, Unavailable
 from primacy.model import Address, Epoch, NodeId
 from primacy.replication.log.log import Log, LogLimits
@@ -37,8 +38,6 @@ WATCH_EVERY_S = 0.5
 """How often what runs is compared with its time limit."""
 
 PURGE_EVERY_S = 30.0
-
-USERS_BYTES_MAX = 1 << 20
 
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 16, 4096
 
@@ -195,12 +194,7 @@ class SqliteServer:
     def _users(self) -> dict[str, Verifier] | None:
         if not self.spec.users_path:
             return None
-        path = Path(self.spec.users_path)
-        with path.open("rb") as file:
-            raw = file.read(USERS_BYTES_MAX + 1)
-        if len(raw) > USERS_BYTES_MAX:
-            raise Rejected(f"{path} is larger than {USERS_BYTES_MAX} bytes", hint="Name another.")
-        return verifiers_in(raw.decode(errors="replace"), source=str(path))
+        return users_in(Path(self.spec.users_path))
 
     async def _purge(self, state: ServerState, log: Log) -> None:
         """Never what is not applied here yet; a replica holds what it needs (`Log.hold`)."""
