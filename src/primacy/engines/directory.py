@@ -79,9 +79,9 @@ class DataDirectory(Generic[M]):
 
     def is_full(self, *, full_bytes: int = FULL_BYTES) -> bool:
         """From a disk with almost no space until it has some again, for whom the server runs as."""
-        places = [each for each in (self._layout.root, self._layout.data) if each.exists()]
         needed_bytes = full_bytes + (FREE_AGAIN_BYTES if self._is_full else 0)
-        self._is_full = any(free_bytes(each) < needed_bytes for each in places)
+        places = (self._layout.root, self._layout.data)
+        self._is_full = any(_lacks(each, needed_bytes) for each in places)
         return self._is_full
 
     def mark(self) -> M | None:
@@ -160,3 +160,13 @@ class DataDirectory(Generic[M]):
 
     def _write_mark(self, folder: Path, mark: M) -> None:
         replace_file(folder / MARK_NAME, [msgspec.json.encode(mark)], mode=MARK_MODE)
+
+
+def _lacks(place: Path, needed_bytes: int) -> bool:
+    """A disk that does not even say how much is left leads nothing either."""
+    try:
+        return free_bytes(place) < needed_bytes
+    except FileNotFoundError:
+        return False  # Not made yet, or a clone is just putting another in its place.
+    except OSError:
+        return True

@@ -169,3 +169,22 @@ def test_what_stands_aside_is_not_forgotten_while_nothing_else_is_there(tmp_path
     found = directory(tmp_path)
     found.restore_old()
     assert (found.state()[0], content(tmp_path)) == (ServerState.STOPPED, "old")
+
+
+def test_whether_a_disk_is_full_is_said_whatever_becomes_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked at every look: an error would end the agent, and not the database."""
+    made = directory(tmp_path)
+    assert not made.is_full(full_bytes=0)
+    assert made.is_full(full_bytes=1 << 60)
+
+    def free_bytes(place: Path) -> int:
+        raise errors[place.name == "data"]
+
+    monkeypatch.setattr("primacy.engines.directory.free_bytes", free_bytes)
+    gone = FileNotFoundError(2, "being replaced")
+    errors: list[OSError] = [gone, gone]
+    assert not made.is_full()
+    errors = [OSError(5, "Input/output error"), gone]
+    assert made.is_full()
