@@ -208,6 +208,10 @@ def init(  # noqa: PLR0913 - one parameter per option is typer's way.
     if user:
         _write_user(path.parent, user)
     _write_new(path, text, mode=0o644)
+    _tell(made, path, is_new_secret=is_new_secret, user=user, as_json=as_json)
+
+
+def _tell(made: Config, path: Path, *, is_new_secret: bool, user: str, as_json: bool) -> None:
     steps, said = next_steps(made, path, user=user), warnings(made)
     if as_json:
         say_json(
